@@ -1,0 +1,3 @@
+//! Compaction: which tables to merge, and where to.
+
+pub mod picker;
