@@ -1,5 +1,63 @@
-//! The engine: manifest, versions and the compaction picker.
+//! SluiceDB: an embeddable LSM storage engine whose gate between memory and disk is in your hand.
+//!
+//! Writes go to a log and a memtable, memtables are flushed to columnar tables, tables are merged
+//! level by level. When data leaves the memtable, what an acknowledgement means and how long a
+//! write may wait are explicit: [`FlushRequest`], [`Ack`], [`WriteOptions::deadline`].
+//!
+//! ```
+//! use sluicedb::{Db, FlushRequest, Options};
+//!
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let path = dir.path();
+//! let db = Db::open(path, Options::default())?;
+//! let cf = db.default_cf();
+//! db.put(&cf, b"hello", b"world")?;
+//! let report = db.flush(&FlushRequest::default())?.wait(None)?;
+//! assert_eq!(report.entries, 1);
+//! assert_eq!(db.get(&cf, b"hello")?.as_deref(), Some(&b"world"[..]));
+//! # Ok::<(), sluicedb::Error>(())
+//! ```
+//!
+//! The engine is synchronous, owns its threads, and keeps no global state. Every wait ends, and
+//! has a callback form for callers that must not block. See `ARCHITECTURE.md` for the map.
 
-pub mod compaction;
-pub mod manifest;
-pub mod version;
+mod background;
+mod batch;
+mod cf;
+mod commit;
+mod compaction;
+mod core;
+mod db;
+mod flush;
+mod health;
+mod iter;
+mod manifest;
+mod memtable;
+mod names;
+mod options;
+mod read_state;
+mod recover;
+mod rewrite;
+mod room;
+mod slice;
+mod snapshot;
+mod stats;
+mod tables;
+mod version;
+mod versions;
+mod view;
+
+pub use batch::WriteBatch;
+pub use cf::ColumnFamily;
+pub use db::Db;
+pub use flush::{FlushReason, FlushReport, FlushRequest, FlushTicket};
+pub use options::{
+    Ack, Background, CfOptions, Compression, Options, ReadOptions, WalRecovery, WriteOptions,
+};
+pub use sluice_base::{
+    CfId, Damage, Error, ErrorKind, FileNo, Level, Position, Result, SeqNo, limits,
+};
+pub use sluice_env as env;
+pub use slice::PinnedSlice;
+pub use stats::{CfStats, Stats};
+pub use view::{Iter, ReadView, Snapshot};

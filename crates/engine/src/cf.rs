@@ -1,0 +1,67 @@
+//! [`ColumnFamily`]: a caller's handle on a named key space. A name and two numbers; the state it
+//! stands for lives in [`crate::read_state`].
+
+use sluice_base::CfId;
+use std::sync::Arc;
+
+/// A handle on one column family: cheap to clone, valid as long as its [`crate::Db`] is open.
+#[derive(Debug, Clone)]
+pub struct ColumnFamily(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    id: CfId,
+    name: String,
+    slot: usize,
+    owner: Arc<DbId>,
+}
+
+/// One open database's identity: its address. Handles keep it alive, so that no later database
+/// can get the same.
+#[derive(Debug, Default)]
+pub(crate) struct DbId {
+    /// Gives the value an address of its own.
+    _size: u8,
+}
+
+impl DbId {
+    #[inline]
+    pub(crate) fn number(self: &Arc<DbId>) -> u64 {
+        Arc::as_ptr(self) as u64
+    }
+}
+
+impl ColumnFamily {
+    pub(crate) fn new(id: CfId, name: &str, slot: usize, owner: &Arc<DbId>) -> ColumnFamily {
+        let owner = Arc::clone(owner);
+        ColumnFamily(Arc::new(Inner { id, name: name.to_owned(), slot, owner }))
+    }
+
+    /// The family's number: never reused in the life of the database.
+    pub fn id(&self) -> CfId {
+        self.0.id
+    }
+
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Index into the read state's families. Unlike the id it is dense, and private to this
+    /// opening of the database.
+    #[inline]
+    pub(crate) fn slot(&self) -> usize {
+        self.0.slot
+    }
+
+    /// The [`crate::Db`] it belongs to: a handle of another database must be refused, not
+    /// mistaken for the family that has the same slot here.
+    #[inline]
+    pub(crate) fn owner(&self) -> u64 {
+        self.0.owner.number()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_test(id: u32, slot: usize, owner: &Arc<DbId>) -> ColumnFamily {
+        ColumnFamily::new(CfId(id), "test", slot, owner)
+    }
+}

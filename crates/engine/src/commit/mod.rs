@@ -1,0 +1,291 @@
+//! The commit path: from a batch to visible, logged entries.
+//!
+//! ```text
+//! caller ─ validate, checksum ─┐
+//!                              v
+//!               ┌── commit lock ───────────────────────────┐
+//!               │ admission: room for every family touched │──no──> wait without the lock, or
+//!               │   (seals a full memtable)                │        Stalled: nothing was kept (P4)
+//!               │ copy the frame into the log buffer       │
+//!               │ take sequence numbers, a place in line   │
+//!               └──────────────────────────────────────────┘
+//!                              v
+//!               insert into the memtables (in parallel with other committers)
+//!                              v
+//!               publish in order (ring.rs) ── visible
+//!                              v
+//!               wait for the acknowledgement asked for (the log shares writes and syncs)
+//! ```
+//!
+//! Inside the lock there is one memcpy and a few integers; no system call unless the log's buffer
+//! is full or a segment ends. Nothing fails after sequence numbers are taken, so they stay dense.
+//!
+//! Lock order: commit lock, then the read state's change lock; the log has locks of its own below.
+
+mod ring;
+
+pub(crate) use ring::Ring;
+
+use crate::{
+    Ack, Position, Result, WriteBatch, WriteOptions,
+    batch::{CfShare, Entries, Entry},
+    core::Core,
+    flush,
+    options::Background,
+    read_state::ReadState,
+    room::Stall,
+};
+use sluice_base::{Error, ErrorKind, Kind, SeqNo, Trailer, checksum};
+use sluice_wal::{FrameInfo, Lsn};
+use std::{sync::Arc, time::Duration};
+
+/// What a memtable entry costs besides its key and value: links, trailer and lengths, rounded up.
+pub(crate) const ENTRY_OVERHEAD_BYTES: u64 = 64;
+
+/// What the commit lock guards.
+#[derive(Debug)]
+pub(crate) struct CommitState {
+    /// The next sequence number to assign.
+    pub next: SeqNo,
+    /// The active memtables' accounts, by slot.
+    pub accounts: Vec<Option<Account>>,
+    /// Whether anything unlogged was written since the last cut over all families. While it is
+    /// set every flush takes all families, because only a common cut keeps P1 without a log.
+    pub unlogged: bool,
+    /// Set by close: no write may begin any more.
+    pub closed: bool,
+    /// Where the log ends for what has been committed.
+    pub lsn: Lsn,
+}
+
+/// What is reserved in one active memtable. Reservation and insertion are one decision under the
+/// lock, so writers cannot overshoot together.
+#[derive(Debug, Clone)]
+pub(crate) struct Account {
+    pub reserved: u64,
+    pub limit: u64,
+    /// The first sequence number in it; `None` while it is empty.
+    pub first: Option<SeqNo>,
+    /// Monotonic microseconds of the first write; meaningful while `first` is set.
+    pub dirty_since_us: u64,
+}
+
+impl Account {
+    pub(crate) fn new(limit: u64) -> Account {
+        Account { reserved: 0, limit, first: None, dirty_since_us: 0 }
+    }
+}
+
+impl CommitState {
+    /// The last sequence number assigned.
+    pub(crate) fn last(&self) -> SeqNo {
+        SeqNo(self.next.0 - 1)
+    }
+}
+
+fn need(share: &CfShare) -> u64 {
+    share.bytes as u64 + share.entries as u64 * ENTRY_OVERHEAD_BYTES
+}
+
+/// Commits `batch`. See the file's head.
+pub(crate) fn write(
+    core: &Arc<Core>,
+    batch: &WriteBatch,
+    options: &WriteOptions,
+) -> Result<Position> {
+    if batch.is_empty() {
+        return Ok(core.position(core.ring.visible()));
+    }
+    batch.validate(core.owner.number())?;
+    if !options.wal && options.ack != Ack::Memory {
+        return Err(Error::invalid(format!(
+            "a write that is not logged cannot be acknowledged at {:?}: use Ack::Memory, and a \
+             flush to make it durable",
+            options.ack
+        )));
+    }
+    let payload_crc = if options.wal { checksum::crc32c(batch.payload()) } else { 0 };
+    let committed = reserve(core, batch, options, payload_crc)?;
+    apply(&committed.state, batch, committed.first);
+    core.ring.publish(&committed.claim);
+    core.ring.wait_visible(committed.last);
+    core.stats.writes.add(1);
+    if committed.sealed {
+        core.background.wake_flush();
+    }
+    match options.ack {
+        Ack::Memory => {}
+        Ack::Os => core.wal.write_out(committed.lsn)?,
+        Ack::Disk => core.wal.sync(committed.lsn)?,
+    }
+    Ok(core.position(committed.last))
+}
+
+/// A batch that has its place in history and must now be applied and published.
+struct Committed {
+    state: Arc<ReadState>,
+    first: SeqNo,
+    last: SeqNo,
+    lsn: Lsn,
+    claim: ring::Claim,
+    sealed: bool,
+}
+
+fn reserve(
+    core: &Arc<Core>,
+    batch: &WriteBatch,
+    options: &WriteOptions,
+    payload_crc: u32,
+) -> Result<Committed> {
+    let mut waited = Waited::default();
+    loop {
+        let turn = core.room.turn();
+        let mut state = core.commit.lock();
+        core.check_writable(&state)?;
+        let mut sealed = false;
+        if let Err(stall) = admit(core, &mut state, batch.shares(), &mut sealed) {
+            drop(state);
+            core.background.wake_flush();
+            core.background.wake_compaction();
+            waited.wait(core, turn, &stall, options.deadline)?;
+            continue;
+        }
+        if !core.ring.has_room() {
+            drop(state);
+            std::thread::yield_now(); // a thousand committers are in flight: let them finish
+            continue;
+        }
+        let first = state.next;
+        let last = SeqNo(first.0 + batch.count() as u64 - 1);
+        if last > SeqNo::MAX {
+            return Err(Error::new(ErrorKind::ReadOnly, "sequence numbers are used up"));
+        }
+        if options.wal {
+            let info = FrameInfo { first_seq: first, count: batch.count() as u32 };
+            state.lsn = core.wal.append(info, batch.payload(), payload_crc)?;
+        } else {
+            state.unlogged = true;
+        }
+        state.next = last.next();
+        for share in batch.shares() {
+            let need = need(share);
+            if let Some(Some(account)) = state.accounts.get_mut(share.slot) {
+                account.reserved += need;
+                if account.first.is_none() {
+                    account.first = Some(first);
+                    account.dirty_since_us = core.env.clock.monotonic_us();
+                }
+            }
+            core.memtable_bytes.add(need);
+        }
+        let claim = core.ring.claim(last);
+        // The actives cannot change while the commit lock is held, so this state's are the ones
+        // the reservation was made in.
+        let read_state = core.read_state.load_full();
+        return Ok(Committed { state: read_state, first, last, lsn: state.lsn, claim, sealed });
+    }
+}
+
+/// Finds room for every share, sealing full memtables on the way; or says why there is none.
+fn admit(
+    core: &Arc<Core>,
+    state: &mut CommitState,
+    shares: &[CfShare],
+    sealed: &mut bool,
+) -> std::result::Result<(), Stall> {
+    let total: u64 = shares.iter().map(need).sum();
+    let budget = core.options.memtable_budget();
+    let used = core.memtable_bytes.get();
+    for share in shares {
+        let Some(Some(account)) = state.accounts.get(share.slot) else { continue };
+        // An empty memtable takes anything: a batch larger than a memtable gets one to itself.
+        if account.first.is_some() && account.reserved + need(share) > account.limit {
+            flush::seal_for_room(core, state, share.slot)?;
+            *sealed = true;
+        }
+    }
+    if used + total > budget && used > 0 {
+        let pending = core.flushes.pending();
+        if pending > 0 {
+            return Err(Stall::Budget { used, max: budget });
+        }
+        // Nothing on its way out: send the largest off. The write itself goes on, so that a
+        // budget smaller than one batch cannot block for ever.
+        *sealed |= flush::seal_largest(core, state);
+    } else if used + total > budget / 8 * 7 && core.flushes.pending() == 0 {
+        *sealed |= flush::seal_largest(core, state);
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Waited {
+    since_us: Option<u64>,
+}
+
+impl Waited {
+    /// Waits for the end of `turn` within what is left of the deadline.
+    fn wait(
+        &mut self,
+        core: &Arc<Core>,
+        turn: u64,
+        stall: &Stall,
+        deadline: Option<Duration>,
+    ) -> Result<()> {
+        let now = core.env.clock.monotonic_us();
+        let since = *self.since_us.get_or_insert_with(|| {
+            core.stats.stalls.add(1);
+            now
+        });
+        let waited = Duration::from_micros(now - since);
+        let refuse = || {
+            core.stats.refusals.add(1);
+            Err(stall.error(waited))
+        };
+        if deadline.is_some_and(|deadline| waited >= deadline) {
+            return refuse();
+        }
+        if core.options.background == Background::Stepped {
+            // Nobody else will make room: do a step of the background work here.
+            return if core.step() { Ok(()) } else { refuse() };
+        }
+        core.room.wait(turn, deadline.map(|deadline| deadline - waited));
+        let after = core.env.clock.monotonic_us();
+        core.stats.stalled_us.add(after - now);
+        Ok(())
+    }
+}
+
+/// Inserts every entry of the batch into the memtables of `state`.
+fn apply(state: &ReadState, batch: &WriteBatch, first: SeqNo) {
+    let mut seq = first;
+    let mut last: Option<(CfShare, &crate::read_state::CfState)> = None;
+    for entry in Entries::new(batch.payload()) {
+        let cf = entry.cf();
+        let target = match last {
+            Some((share, target)) if share.cf == cf => target,
+            _ => {
+                let share = batch.shares().iter().find(|share| share.cf == cf);
+                let share = *share.expect("invariant: every entry was counted in a share");
+                // A family dropped since the batch was checked: its entries go nowhere.
+                let Some(target) = state.cf(share.slot) else {
+                    seq = seq.next();
+                    continue;
+                };
+                last = Some((share, target));
+                target
+            }
+        };
+        insert(&target.active, &entry, seq);
+        seq = seq.next();
+    }
+}
+
+/// Puts one entry into a memtable; the replay uses it too.
+pub(crate) fn insert(memtable: &crate::memtable::Memtable, entry: &Entry<'_>, seq: SeqNo) {
+    match *entry {
+        Entry::Put { key, value, .. } => memtable.insert(key, Trailer::new(seq, Kind::Put), value),
+        Entry::Delete { key, .. } => memtable.insert(key, Trailer::new(seq, Kind::Delete), &[]),
+        Entry::Counter { id, delta, .. } => memtable.add_counter(id, delta),
+    }
+}

@@ -1,0 +1,184 @@
+//! [`Core`]: what all parts of one open database share.
+//!
+//! Lock order, outermost first; a thread that holds one takes only those below it:
+//! 1. the install lock of the flush queue;
+//! 2. the versions lock (manifest; held across its sync);
+//! 3. the commit lock;
+//! 4. the read state's change lock, the flush queue's and the compaction set's locks, the room's;
+//! 5. the log's own locks.
+//!
+//! Readers take none of them.
+
+use crate::{
+    ColumnFamily, Options, Position, Result,
+    background::Background,
+    cf::DbId,
+    commit::{CommitState, Ring},
+    compaction::Compactions,
+    flush::FlushQueue,
+    health::Health,
+    read_state::ReadStateCell,
+    room::Room,
+    snapshot::SnapshotList,
+    stats::Counters,
+    tables::TableStore,
+    versions::Versions,
+};
+use sluice_base::{Error, ErrorKind, FileNo, SeqNo};
+use sluice_env::{Env, FileLock, metrics::Gauge};
+use sluice_wal::{Lsn, Wal};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// The commit lock.
+#[derive(Debug)]
+pub(crate) struct CommitLock(Mutex<CommitState>);
+
+impl CommitLock {
+    pub(crate) fn new(state: CommitState) -> CommitLock {
+        CommitLock(Mutex::new(state))
+    }
+
+    #[inline]
+    pub(crate) fn lock(&self) -> MutexGuard<'_, CommitState> {
+        // A panic under the lock leaves plain integers behind: they are consistent at every step.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Hands out file numbers; shared with the log.
+#[derive(Debug)]
+pub(crate) struct FileNumbers(AtomicU64);
+
+impl FileNumbers {
+    pub(crate) fn new(next: FileNo) -> FileNumbers {
+        FileNumbers(AtomicU64::new(next.0))
+    }
+
+    pub(crate) fn next(&self) -> FileNo {
+        FileNo(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn peek(&self) -> FileNo {
+        FileNo(self.0.load(Ordering::Relaxed))
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub env: Env,
+    pub options: Options,
+    /// Tells the handles of this database from those of another.
+    pub owner: Arc<DbId>,
+    pub epoch: u64,
+    pub store: Arc<TableStore>,
+    pub wal: Wal,
+    pub commit: CommitLock,
+    pub ring: Ring,
+    pub read_state: ReadStateCell,
+    pub versions: Versions,
+    pub flushes: FlushQueue,
+    pub compactions: Compactions,
+    pub room: Room,
+    pub snapshots: SnapshotList,
+    pub health: Health,
+    pub background: Background,
+    pub stats: Counters,
+    pub files: Arc<FileNumbers>,
+    /// Bytes reserved in memtables that are not yet installed as tables.
+    pub memtable_bytes: Gauge,
+    memtable_ids: AtomicU64,
+    /// Held until the database is closed.
+    pub lock: Mutex<Option<Box<dyn FileLock>>>,
+}
+
+/// The parts that recovery makes, to be put together.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub options: Options,
+    pub owner: Arc<DbId>,
+    pub epoch: u64,
+    pub store: Arc<TableStore>,
+    pub wal: Wal,
+    pub commit: CommitState,
+    pub read_state: ReadStateCell,
+    pub versions: Versions,
+    pub files: Arc<FileNumbers>,
+    pub memtable_bytes: u64,
+    pub memtable_ids: u64,
+    pub lock: Box<dyn FileLock>,
+}
+
+impl Core {
+    pub(crate) fn new(parts: Parts) -> Core {
+        let visible = parts.commit.last();
+        let memtable_bytes = Gauge::default();
+        memtable_bytes.add(parts.memtable_bytes);
+        Core {
+            env: parts.options.env.clone(),
+            owner: parts.owner,
+            epoch: parts.epoch,
+            store: parts.store,
+            wal: parts.wal,
+            commit: CommitLock::new(parts.commit),
+            ring: Ring::new(visible),
+            read_state: parts.read_state,
+            versions: parts.versions,
+            flushes: FlushQueue::default(),
+            compactions: Compactions::default(),
+            room: Room::default(),
+            snapshots: SnapshotList::default(),
+            health: Health::default(),
+            background: Background::default(),
+            stats: Counters::default(),
+            files: parts.files,
+            memtable_bytes,
+            memtable_ids: AtomicU64::new(parts.memtable_ids),
+            lock: Mutex::new(Some(parts.lock)),
+            options: parts.options,
+        }
+    }
+
+    pub(crate) fn position(&self, seq: SeqNo) -> Position {
+        Position { epoch: self.epoch, seq }
+    }
+
+    pub(crate) fn next_file(&self) -> FileNo {
+        self.files.next()
+    }
+
+    pub(crate) fn next_memtable_id(&self) -> u64 {
+        self.memtable_ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Where the log ends for everything committed so far.
+    pub(crate) fn lsn(&self) -> Lsn {
+        self.commit.lock().lsn
+    }
+
+    /// Refuses a handle of another database.
+    #[inline]
+    pub(crate) fn check_family(&self, cf: &ColumnFamily) -> Result<()> {
+        if cf.owner() == self.owner.number() {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "the handle of column family '{}' belongs to another Db",
+            cf.name()
+        )))
+    }
+
+    pub(crate) fn check_open(&self, state: &CommitState) -> Result<()> {
+        if state.closed {
+            return Err(Error::new(ErrorKind::Closed, "the database is closed"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_writable(&self, state: &CommitState) -> Result<()> {
+        self.check_open(state)?;
+        self.health.check_writable()
+    }
+}

@@ -1,0 +1,443 @@
+//! [`Db`]: the public face. Each method is a few lines that hand over to the part that does it.
+
+use crate::{
+    CfOptions, ColumnFamily, FlushRequest, FlushTicket, Iter, Options, Position, ReadOptions,
+    ReadView, Result, Snapshot, Stats, WriteBatch, WriteOptions,
+    commit::{self, Account},
+    core::Core,
+    flush,
+    memtable::Memtable,
+    options::Background,
+    read_state::CfState,
+    recover,
+    stats::CfStats,
+    version::{CfCreate, CfVersion, OptionFields, VersionEdit, VersionState},
+};
+use sluice_base::{Error, ErrorKind, Level, SeqNo, limits};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::Path,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+/// The name of the family that every database has.
+const DEFAULT_CF: &str = "default";
+
+/// How far each promise reaches, at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Positions {
+    /// What readers see.
+    pub visible: Position,
+    /// What survives a power cut, through the log or through tables.
+    pub durable: Position,
+    /// What tables cover, in every column family.
+    pub flushed: Position,
+}
+
+/// An open database. Cheap to clone and to share between threads; closed by [`Db::close`], or
+/// when the last clone is dropped (without a flush then: the log keeps what is not in tables).
+#[derive(Clone)]
+pub struct Db(Arc<Handle>);
+
+struct Handle {
+    core: Arc<Core>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Nobody is left to tell; what the log could not write is in its error state.
+        let _ = close(&self.core, false);
+    }
+}
+
+impl fmt::Debug for Db {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Db").field("dir", &self.core().store.dir).finish_non_exhaustive()
+    }
+}
+
+impl Db {
+    /// Opens the database in directory `path`, recovering whatever an earlier process left.
+    ///
+    /// # Errors
+    /// `Invalid` for options that cannot work; `Locked` when the directory is in use; `NotFound`
+    /// when there is no database and `create_if_missing` is false; `Unsupported` for files of a
+    /// newer build; `Corruption` when manifest or log are damaged where they had been synced; `Io`.
+    pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Db> {
+        let core = recover::open(path.as_ref(), options)?;
+        let db = Db(Arc::new(Handle { core }));
+        if db.column_family(DEFAULT_CF).is_none() {
+            db.create_column_family(DEFAULT_CF, CfOptions::default())?;
+        }
+        if db.core().options.background == Background::Threads {
+            db.core().background.start(db.core())?;
+        }
+        db.core().background.wake_flush();
+        db.core().background.wake_compaction();
+        Ok(db)
+    }
+
+    fn core(&self) -> &Arc<Core> {
+        &self.0.core
+    }
+
+    /// Makes a column family.
+    ///
+    /// # Errors
+    /// `Exists` when there is one of that name; `Invalid` for an empty or overlong name.
+    pub fn create_column_family(&self, name: &str, options: CfOptions) -> Result<ColumnFamily> {
+        create_family(self.core(), name, &options)
+    }
+
+    /// The column family called `name`.
+    pub fn column_family(&self, name: &str) -> Option<ColumnFamily> {
+        self.list_column_families().into_iter().find(|cf| cf.name() == name)
+    }
+
+    /// The family called `default`, which every database has.
+    pub fn default_cf(&self) -> ColumnFamily {
+        self.column_family(DEFAULT_CF).expect("invariant: made at open, and never dropped")
+    }
+
+    /// Every column family, oldest first.
+    pub fn list_column_families(&self) -> Vec<ColumnFamily> {
+        let state = self.core().read_state.load();
+        let mut families: Vec<_> = state.families().map(|cf| cf.family.clone()).collect();
+        families.sort_by_key(ColumnFamily::id);
+        families
+    }
+
+    /// Drops a column family with everything in it. Views and iterators taken before keep reading.
+    ///
+    /// # Errors
+    /// `NotFound` when it is gone already; `Invalid` for the default family.
+    pub fn drop_column_family(&self, cf: &ColumnFamily) -> Result<()> {
+        drop_family(self.core(), cf)
+    }
+
+    /// Commits a batch: atomic over all its column families.
+    ///
+    /// # Errors
+    /// `Invalid`, `Stalled`, `Closed`, `ReadOnly`: nothing of the batch was kept. `Io` or
+    /// `DiskFull` from the log: the batch is visible, but the acknowledgement asked for was not
+    /// reached, and the log accepts nothing more.
+    pub fn write(&self, batch: &WriteBatch, options: &WriteOptions) -> Result<Position> {
+        commit::write(self.core(), batch, options)
+    }
+
+    /// Sets one key, with the default [`WriteOptions`].
+    pub fn put(&self, cf: &ColumnFamily, key: &[u8], value: &[u8]) -> Result<Position> {
+        let mut batch = WriteBatch::new();
+        batch.put(cf, key, value);
+        self.write(&batch, &WriteOptions::default())
+    }
+
+    /// Removes one key, with the default [`WriteOptions`].
+    pub fn delete(&self, cf: &ColumnFamily, key: &[u8]) -> Result<Position> {
+        let mut batch = WriteBatch::new();
+        batch.delete(cf, key);
+        self.write(&batch, &WriteOptions::default())
+    }
+
+    /// A consistent view of the present.
+    #[inline]
+    pub fn view(&self) -> ReadView {
+        ReadView::new(self.core())
+    }
+
+    /// A registered snapshot of the present.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(self.core())
+    }
+
+    /// The value of `key`, copied. [`ReadView::get`] does not copy.
+    pub fn get(&self, cf: &ColumnFamily, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        Ok(self.view().get(cf, key)?.map(|value| value.to_vec()))
+    }
+
+    /// A cursor over the present state of a column family.
+    pub fn iter(&self, cf: &ColumnFamily, options: ReadOptions) -> Result<Iter> {
+        self.view().iter(cf, options)
+    }
+
+    /// The value of counter `id` of a column family: see [`WriteBatch::add_counter`].
+    pub fn counter(&self, cf: &ColumnFamily, id: u32) -> i64 {
+        if cf.owner() != self.core().owner.number() {
+            return 0;
+        }
+        self.core().read_state.load().cf(cf.slot()).map_or(0, |cf| cf.counter(id))
+    }
+
+    /// Hands everything logged so far to the operating system: one system call, none when there
+    /// is nothing to hand over. What was visible before the call then survives `kill -9`.
+    pub fn flush_log(&self) -> Result<Position> {
+        let core = self.core();
+        let (lsn, last) = {
+            let state = core.commit.lock();
+            (state.lsn, state.last())
+        };
+        core.wal.write_out(lsn)?;
+        Ok(core.position(last))
+    }
+
+    /// A barrier: returns when everything logged before the call survives a power cut.
+    pub fn sync(&self) -> Result<Position> {
+        let core = self.core();
+        let (lsn, last) = {
+            let state = core.commit.lock();
+            (state.lsn, state.last())
+        };
+        core.wal.sync(lsn)?;
+        Ok(core.position(last))
+    }
+
+    /// Runs `callback` on the log's thread once `position` is durable, or cannot become so. Never
+    /// blocks; all requests that wait share the next sync.
+    pub fn on_durable(
+        &self,
+        position: Position,
+        callback: Box<dyn FnOnce(Result<Position>) + Send>,
+    ) {
+        let core = self.core();
+        let lsn = core.lsn();
+        let done = move |outcome: Result<()>| callback(outcome.map(|()| position));
+        core.wal.request_sync(lsn, Box::new(done));
+    }
+
+    /// How far each promise reaches.
+    pub fn positions(&self) -> Positions {
+        let core = self.core();
+        let (flushed, unlogged) = {
+            let state = core.commit.lock();
+            (SeqNo(flush::oldest_unflushed(core, &state).0 - 1), state.unlogged)
+        };
+        let logged = core.wal.durable_seq();
+        // Unlogged entries are durable through tables only, and a position promises everything
+        // before it.
+        let durable = if unlogged { flushed } else { flushed.max(logged) };
+        Positions {
+            visible: core.position(core.ring.visible()),
+            durable: core.position(durable),
+            flushed: core.position(flushed),
+        }
+    }
+
+    /// Seals memtables and starts writing them to tables. The ticket says when, and what came of
+    /// it.
+    ///
+    /// # Errors
+    /// `Stalled` when there is no room for another sealed memtable within the deadline and
+    /// `allow_stall` is false; `Closed`; `NotFound` for a dropped family.
+    pub fn flush(&self, request: &FlushRequest) -> Result<FlushTicket> {
+        flush::flush(self.core(), request)
+    }
+
+    /// Runs `callback` once, when memtable room may have come: after [`ErrorKind::Stalled`] from
+    /// a write with deadline zero, this is when to try again.
+    pub fn on_room(&self, callback: Box<dyn FnOnce() + Send>) {
+        let core = self.core();
+        let turn = core.room.turn();
+        // Room may have come between the refusal and this call: then the next end of a turn may
+        // be far away, and waiting for it would be waiting for nothing.
+        if core.flushes.pending() == 0 {
+            callback();
+        } else {
+            core.room.on_end(turn, callback);
+        }
+    }
+
+    /// Empties the block cache of everything nobody is reading.
+    pub fn clear_block_cache(&self) {
+        self.core().store.cache.clear();
+    }
+
+    /// Does one piece of background work on this thread, for a database opened with
+    /// [`Background::Stepped`]; false when there is nothing to do.
+    pub fn step(&self) -> bool {
+        self.core().wal.tick() | self.core().step()
+    }
+
+    /// A moment's picture.
+    pub fn stats(&self) -> Stats {
+        stats(self.core())
+    }
+
+    /// Ends the database: no write begins any more, `flush` decides whether memtables go to
+    /// tables first, the log is synced, threads are joined, the directory is unlocked. Later calls
+    /// answer `Closed`; closing again does nothing.
+    ///
+    /// # Errors
+    /// What the last flush or the log's sync ran into. The database is closed all the same.
+    pub fn close(&self, flush: bool) -> Result<()> {
+        close(self.core(), flush)
+    }
+}
+
+fn create_family(core: &Arc<Core>, name: &str, options: &CfOptions) -> Result<ColumnFamily> {
+    if name.is_empty() || name.len() > limits::CF_NAME_BYTES_MAX {
+        return Err(Error::invalid(format!(
+            "a column family's name has 1 to {} bytes, not {}",
+            limits::CF_NAME_BYTES_MAX,
+            name.len()
+        )));
+    }
+    core.check_open(&core.commit.lock())?;
+    let fields = options.to_fields();
+    let create = |state: &VersionState| {
+        let id = state.next_cf;
+        let create = CfCreate { id, name: name.to_owned(), options: fields };
+        Ok(VersionEdit { created: vec![create], ..VersionEdit::default() })
+    };
+    let mut family = None;
+    core.versions.apply_with(core, create, |versions| {
+        let id = versions.state.cf_by_name(name).expect("invariant: just created").id;
+        let mut state = core.commit.lock();
+        let slot = state.accounts.len();
+        let limit = options.memtable_bytes.unwrap_or(core.options.memtable_bytes);
+        state.accounts.push(Some(Account::new(limit)));
+        let cf = ColumnFamily::new(id, name, slot, &core.owner);
+        core.read_state.add_family(CfState {
+            family: cf.clone(),
+            active: Arc::new(Memtable::new(core.next_memtable_id())),
+            sealed: Vec::new(),
+            version: Arc::new(CfVersion::empty()),
+            counters: Arc::new(BTreeMap::new()),
+            flushed: SeqNo::ZERO,
+        });
+        family = Some(cf);
+    })?;
+    Ok(family.expect("invariant: apply runs its closure before it returns Ok"))
+}
+
+fn drop_family(core: &Arc<Core>, cf: &ColumnFamily) -> Result<()> {
+    core.check_family(cf)?;
+    if cf.name() == DEFAULT_CF {
+        return Err(Error::invalid("the default column family cannot be dropped"));
+    }
+    let gone = || {
+        Error::new(ErrorKind::NotFound, format!("column family '{}' is gone already", cf.name()))
+    };
+    if core.read_state.load().cf(cf.slot()).is_none() {
+        return Err(gone());
+    }
+    let edit = VersionEdit { dropped: vec![cf.id()], ..VersionEdit::default() };
+    core.versions.apply(core, edit, |_| {
+        let mut state = core.commit.lock();
+        if let Some(Some(account)) = state.accounts.get(cf.slot()) {
+            core.memtable_bytes.sub(account.reserved);
+            state.accounts[cf.slot()] = None;
+        }
+        core.read_state.drop_family(cf.slot());
+    })
+}
+
+fn close(core: &Arc<Core>, flush: bool) -> Result<()> {
+    let mut outcome = Ok(());
+    if flush && !core.commit.lock().closed {
+        let request = FlushRequest {
+            reason: crate::FlushReason::Shutdown,
+            allow_stall: true,
+            ..FlushRequest::default()
+        };
+        outcome = flush::flush(core, &request).and_then(|ticket| {
+            if core.options.background == Background::Stepped {
+                while ticket.poll().is_none() && core.step() {}
+            }
+            // A flush that keeps failing must not keep the process: one attempt, one minute.
+            ticket.wait(Some(Duration::from_secs(60))).map(|_| ())
+        });
+    }
+    if std::mem::replace(&mut core.commit.lock().closed, true) {
+        return Ok(());
+    }
+    core.background.stop();
+    core.room.end_turn();
+    core.background.join();
+    let closed = Error::new(ErrorKind::Closed, "the database closed before the flush was done");
+    core.flushes.abandon_all(&closed);
+    let logged = core.wal.close();
+    core.store.collect_garbage();
+    core.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+    outcome.and(logged)
+}
+
+fn stats(core: &Arc<Core>) -> Stats {
+    let state = core.read_state.load_full();
+    let accounts = core.commit.lock().accounts.clone();
+    let counters = &core.stats;
+    let segments = core.wal.segments();
+    let wal = core.wal.stats();
+    let cache = core.store.cache.stats();
+    let mut stats = Stats {
+        memtable_bytes: core.memtable_bytes.get(),
+        block_cache_bytes: cache.bytes,
+        block_cache_hits: cache.hits,
+        block_cache_misses: cache.misses,
+        wal_bytes: segments.iter().map(|segment| segment.bytes).sum(),
+        wal_segments: segments.len() as u64,
+        wal_unsynced_bytes: core.wal.unsynced_bytes(),
+        wal_syncs: wal.syncs,
+        writes: counters.writes.get(),
+        stalls: counters.stalls.get(),
+        stalled_us: counters.stalled_us.get(),
+        refusals: counters.refusals.get(),
+        flushes_by_reason: counters.flushes_by_reason(),
+        flush_failures: counters.flush_failures.get(),
+        flush_bytes: counters.flush_bytes.get(),
+        compactions: counters.compactions.get(),
+        compaction_bytes_in: counters.compaction_bytes_in.get(),
+        compaction_bytes_out: counters.compaction_bytes_out.get(),
+        compaction_failures: counters.compaction_failures.get(),
+        snapshots: core.snapshots.count() as u64,
+        ..Stats::default()
+    };
+    stats.flushes = stats.flushes_by_reason.iter().map(|(_, count)| count).sum();
+    let errors = core.health.errors();
+    stats.background_errors = errors.iter().map(|(job, e)| format!("{job}: {e}")).collect();
+    for cf in state.families() {
+        let reserved = accounts.get(cf.family.slot()).cloned().flatten().map_or(0, |a| a.reserved);
+        let mut one = CfStats {
+            name: cf.family.name().to_owned(),
+            active_bytes: reserved,
+            active_entries: cf.active.entries(),
+            sealed_memtables: cf.sealed.len() as u64,
+            sealed_bytes: cf.sealed.iter().map(|sealed| sealed.reserved).sum(),
+            ..CfStats::default()
+        };
+        for level in 0..Level::COUNT {
+            let tables = cf.version.level(Level(level as u8));
+            one.level_files[level] = tables.len() as u64;
+            one.level_bytes[level] = cf.version.level_bytes(Level(level as u8));
+            stats.table_pinned_bytes += tables
+                .iter()
+                .filter_map(|table| table.table.get())
+                .map(|file| file.pinned_bytes())
+                .sum::<u64>();
+        }
+        stats.sealed_memtables += one.sealed_memtables;
+        stats.table_files += one.level_files.iter().sum::<u64>();
+        stats.table_bytes += one.level_bytes.iter().sum::<u64>();
+        stats.cfs.push(one);
+    }
+    stats
+}
+
+/// Option numbers in the manifest. Odd: a build that does not know it must not open the family.
+const CF_MEMTABLE_BYTES: u32 = 2;
+
+impl CfOptions {
+    fn to_fields(&self) -> OptionFields {
+        let mut fields = OptionFields::new();
+        if let Some(bytes) = self.memtable_bytes {
+            fields.set_number(CF_MEMTABLE_BYTES, bytes);
+        }
+        fields
+    }
+
+    pub(crate) fn from_fields(fields: &OptionFields) -> Result<CfOptions> {
+        fields.require_known(&[CF_MEMTABLE_BYTES])?;
+        Ok(CfOptions { memtable_bytes: fields.number(CF_MEMTABLE_BYTES)? })
+    }
+}

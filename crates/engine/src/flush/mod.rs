@@ -1,0 +1,297 @@
+//! Flushing: how data leaves the memtable. The product's heart.
+//!
+//! A *seal* retires the active memtables of some families at one sequence number, the *cut*, and
+//! queues them as one [`FlushGroup`]. Workers build the groups' tables side by side; groups are
+//! *installed* strictly in the order of their cuts, each by one manifest edit. So the flushed
+//! positions of a family only ever grow, and families sealed together become durable together.
+//!
+//! ```text
+//! active ──seal──> sealed (Queued ─> Building ─> Built) ──install──> table ──> memtable freed
+//! ```
+//!
+//! Order of an install, each step done before the next begins:
+//! 1. tables written and synced (build), their directory synced;
+//! 2. the log synced up to the cut: otherwise a power cut could keep this family's table and lose
+//!    an earlier write of another family that is only in the log (P1);
+//! 3. the manifest edit appended and synced;
+//! 4. the read state swapped;
+//! 5. log segments released, waiters and writers woken.
+//!
+//! Without a log nothing but tables survives, so while unlogged data exists every seal takes all
+//! families: one edit installs the whole cut, and P1 holds with the log off as well.
+
+mod build;
+mod install;
+mod queue;
+mod ticket;
+
+pub(crate) use build::write_memtable;
+pub(crate) use install::{Progress, run_one};
+pub(crate) use queue::{FlushGroup, FlushQueue, Member};
+pub use ticket::{FlushReport, FlushTicket};
+
+use crate::{
+    Result,
+    cf::ColumnFamily,
+    commit::{Account, CommitState},
+    core::Core,
+    memtable::Memtable,
+    read_state::Sealed,
+    room::Stall,
+};
+use sluice_base::{Error, SeqNo};
+use std::{fmt, sync::Arc, time::Duration};
+
+/// What to flush, and how long to wait for it.
+#[derive(Debug, Clone, Default)]
+pub struct FlushRequest {
+    /// The column families; empty means all of them.
+    pub cfs: Vec<ColumnFamily>,
+    /// What the report and the statistics will say.
+    pub reason: FlushReason,
+    /// Go beyond `memtable_count` when the family has no room for another sealed memtable.
+    /// False: wait for room first, at most until `deadline`.
+    pub allow_stall: bool,
+    /// Longest wait for room; `None`: without limit.
+    pub deadline: Option<Duration>,
+}
+
+/// Why memtables were flushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum FlushReason {
+    /// Asked for by a caller.
+    #[default]
+    Manual,
+    /// A memtable reached its size.
+    MemtableBytes,
+    /// All memtables together reached their budget.
+    MemoryBudget,
+    /// Unflushed data pinned too much log.
+    WalBytes,
+    /// The database is closing.
+    Shutdown,
+    /// A checkpoint needs everything in tables.
+    Checkpoint,
+    /// The log that was replayed did not fit the memtables.
+    Recovery,
+}
+
+impl FlushReason {
+    pub const ALL: [FlushReason; 7] = [
+        FlushReason::Manual,
+        FlushReason::MemtableBytes,
+        FlushReason::MemoryBudget,
+        FlushReason::WalBytes,
+        FlushReason::Shutdown,
+        FlushReason::Checkpoint,
+        FlushReason::Recovery,
+    ];
+
+    /// The name in statistics and events.
+    pub fn name(self) -> &'static str {
+        match self {
+            FlushReason::Manual => "manual",
+            FlushReason::MemtableBytes => "memtable-bytes",
+            FlushReason::MemoryBudget => "memory-budget",
+            FlushReason::WalBytes => "wal-bytes",
+            FlushReason::Shutdown => "shutdown",
+            FlushReason::Checkpoint => "checkpoint",
+            FlushReason::Recovery => "recovery",
+        }
+    }
+}
+
+impl fmt::Display for FlushReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Seals the full memtable of `slot` so that a write fits, or says why it cannot be.
+pub(crate) fn seal_for_room(
+    core: &Arc<Core>,
+    state: &mut CommitState,
+    slot: usize,
+) -> std::result::Result<(), Stall> {
+    {
+        let read_state = core.read_state.load();
+        let Some(cf) = read_state.cf(slot) else { return Ok(()) };
+        let count = core.options.memtable_count;
+        if cf.sealed.len() + 1 >= count as usize {
+            let (cf, sealed) = (cf.family.name().to_owned(), cf.sealed.len() + 1);
+            return Err(Stall::Memtables { cf, sealed, count });
+        }
+        let tables = cf.version.l0_count();
+        let max = core.options.l0_stop;
+        if tables >= max as usize {
+            return Err(Stall::Level0 { cf: cf.family.name().to_owned(), tables, max });
+        }
+    }
+    seal(core, state, &[slot], FlushReason::MemtableBytes);
+    Ok(())
+}
+
+/// Seals the family with the most reserved bytes; false when every memtable is empty.
+pub(crate) fn seal_largest(core: &Arc<Core>, state: &mut CommitState) -> bool {
+    let largest = state
+        .accounts
+        .iter()
+        .enumerate()
+        .filter_map(|(slot, account)| Some((slot, account.as_ref()?)))
+        .filter(|(_, account)| account.first.is_some())
+        .max_by_key(|(_, account)| account.reserved)
+        .map(|(slot, _)| slot);
+    match largest {
+        Some(slot) => seal(core, state, &[slot], FlushReason::MemoryBudget).is_some(),
+        None => false,
+    }
+}
+
+/// Retires the non-empty active memtables of `slots` (of all families while unlogged data exists)
+/// and queues them as one group. `None` when there was nothing to retire. The caller holds the
+/// commit lock and wakes the flusher once it has let go.
+pub(crate) fn seal(
+    core: &Arc<Core>,
+    state: &mut CommitState,
+    slots: &[usize],
+    reason: FlushReason,
+) -> Option<Arc<queue::FlushGroup>> {
+    let all: Vec<usize> = (0..state.accounts.len()).collect();
+    let cut_all = state.unlogged || slots.len() == state.accounts.len();
+    let wanted = if state.unlogged { &all[..] } else { slots };
+    let slots: Vec<usize> = wanted
+        .iter()
+        .copied()
+        .filter(|&slot| matches!(state.accounts.get(slot), Some(Some(a)) if a.first.is_some()))
+        .collect();
+    if slots.is_empty() {
+        return None;
+    }
+    let cut = state.last();
+    let id = core.flushes.next_id();
+    let mut members = Vec::with_capacity(slots.len());
+    core.read_state.seal(&slots, cut, |cf| {
+        let slot = cf.family.slot();
+        let account = state.accounts[slot].as_mut().expect("invariant: filtered above");
+        let first = account.first.expect("invariant: filtered above");
+        let sealed = Sealed {
+            memtable: Arc::clone(&cf.active),
+            group: id,
+            reserved: account.reserved,
+            first,
+        };
+        *account = Account::new(account.limit);
+        members.push(queue::Member { family: cf.family.clone(), sealed: sealed.clone() });
+        (sealed, Arc::new(Memtable::new(core.next_memtable_id())))
+    });
+    if cut_all {
+        state.unlogged = false;
+    }
+    let now_us = core.env.clock.monotonic_us();
+    let group = queue::FlushGroup::new(id, cut, state.lsn, reason, members, now_us);
+    Some(core.flushes.push(group))
+}
+
+/// The column families of a request, as slots.
+fn slots_of(core: &Core, state: &CommitState, cfs: &[ColumnFamily]) -> Result<Vec<usize>> {
+    if cfs.is_empty() {
+        return Ok((0..state.accounts.len()).collect());
+    }
+    cfs.iter()
+        .map(|cf| {
+            core.check_family(cf)?;
+            match state.accounts.get(cf.slot()) {
+                Some(Some(_)) => Ok(cf.slot()),
+                _ => Err(Error::new(
+                    sluice_base::ErrorKind::NotFound,
+                    format!("column family '{}' has been dropped", cf.name()),
+                )),
+            }
+        })
+        .collect()
+}
+
+/// Starts a flush and hands out the ticket to wait for it with.
+///
+/// # Errors
+/// `Stalled` when `allow_stall` is false and no room for the sealed memtable came in time.
+pub(crate) fn flush(core: &Arc<Core>, request: &FlushRequest) -> Result<FlushTicket> {
+    let started_us = core.env.clock.monotonic_us();
+    loop {
+        let turn = core.room.turn();
+        let mut state = core.commit.lock();
+        core.check_open(&state)?;
+        let slots = slots_of(core, &state, &request.cfs)?;
+        if !request.allow_stall
+            && let Some(stall) = no_room(core, &state, &slots)
+        {
+            drop(state);
+            core.background.wake_flush();
+            let waited = Duration::from_micros(core.env.clock.monotonic_us() - started_us);
+            let left = request.deadline.map(|deadline| deadline.saturating_sub(waited));
+            if left == Some(Duration::ZERO) {
+                return Err(stall.error(waited));
+            }
+            if core.options.background == crate::Background::Stepped {
+                if !core.step() {
+                    return Err(stall.error(waited));
+                }
+            } else {
+                core.room.wait(turn, left);
+            }
+            continue;
+        }
+        let cut = state.last();
+        let group = seal(core, &mut state, &slots, request.reason);
+        // Data sealed earlier is on its way: the last queued group that holds some of the wanted
+        // families ends the wait. Groups install in order, so it covers all before it.
+        let group = group.or_else(|| core.flushes.last_with(&slots));
+        drop(state);
+        core.background.wake_flush();
+        let ticket = FlushTicket::new(core.position(cut));
+        match group {
+            Some(group) => group.attach(&ticket),
+            None => {
+                // Nothing to write; but the promise "every crash recovers at least S" must hold
+                // for what other families keep in the log.
+                core.wal.sync(core.lsn())?;
+                ticket.finish(Ok(FlushReport::empty(request.reason, core.position(cut))));
+            }
+        }
+        return Ok(ticket);
+    }
+}
+
+fn no_room(core: &Core, state: &CommitState, slots: &[usize]) -> Option<Stall> {
+    let read_state = core.read_state.load();
+    let count = core.options.memtable_count;
+    slots.iter().find_map(|&slot| {
+        let account = state.accounts.get(slot)?.as_ref()?;
+        let cf = read_state.cf(slot)?;
+        let sealed = cf.sealed.len() + 1;
+        (account.first.is_some() && sealed >= count as usize)
+            .then(|| Stall::Memtables { cf: cf.family.name().to_owned(), sealed, count })
+    })
+}
+
+/// The oldest sequence number that only the log holds. Segments wholly below it can go.
+pub(crate) fn oldest_unflushed(core: &Core, state: &CommitState) -> SeqNo {
+    oldest(core, state, None)
+}
+
+/// As [`oldest_unflushed`], once `group` is installed.
+fn oldest_without(core: &Core, group: u64) -> SeqNo {
+    oldest(core, &core.commit.lock(), Some(group))
+}
+
+fn oldest(core: &Core, state: &CommitState, without: Option<u64>) -> SeqNo {
+    let read_state = core.read_state.load();
+    let active = state.accounts.iter().flatten().filter_map(|account| account.first);
+    let sealed = read_state
+        .families()
+        .flat_map(|cf| cf.sealed.iter())
+        .filter(|sealed| Some(sealed.group) != without)
+        .map(|sealed| sealed.first);
+    active.chain(sealed).min().unwrap_or(state.next)
+}

@@ -1,0 +1,269 @@
+//! The groups on their way to disk, oldest first.
+
+use super::{FlushReason, ticket::{FlushReport, FlushTicket}};
+use crate::{cf::ColumnFamily, read_state::Sealed, version::TableMeta};
+use sluice_base::{Error, SeqNo};
+use sluice_wal::Lsn;
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// Waits after a failed attempt: doubled from the first to the last.
+const BACKOFF_FIRST_US: u64 = 50_000;
+const BACKOFF_LAST_US: u64 = 5_000_000;
+
+/// One family's part of a group.
+#[derive(Debug, Clone)]
+pub(crate) struct Member {
+    pub family: ColumnFamily,
+    pub sealed: Sealed,
+}
+
+/// What building a group made: for each member its table, `None` when nothing was left to write.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Built {
+    pub tables: Vec<Option<TableMeta>>,
+    pub entries: u64,
+    pub dropped: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Queued,
+    Building,
+    Built(Arc<Built>),
+}
+
+#[derive(Debug)]
+struct Progress {
+    stage: Stage,
+    attempts: u32,
+    not_before_us: u64,
+    started_us: u64,
+    tickets: Vec<FlushTicket>,
+    /// Set when the group left the queue: a ticket that comes later ends at once.
+    outcome: Option<FlushReport>,
+}
+
+/// Memtables sealed at one cut; flushed and installed together.
+#[derive(Debug)]
+pub(crate) struct FlushGroup {
+    pub id: u64,
+    /// The last sequence number that may be in the memtables.
+    pub cut: SeqNo,
+    /// Where the log ended at the cut.
+    pub lsn: Lsn,
+    pub reason: FlushReason,
+    pub members: Vec<Member>,
+    pub sealed_us: u64,
+    progress: Mutex<Progress>,
+}
+
+impl FlushGroup {
+    pub(crate) fn new(
+        id: u64,
+        cut: SeqNo,
+        lsn: Lsn,
+        reason: FlushReason,
+        members: Vec<Member>,
+        sealed_us: u64,
+    ) -> FlushGroup {
+        let progress = Mutex::new(Progress {
+            stage: Stage::Queued,
+            attempts: 0,
+            not_before_us: 0,
+            started_us: 0,
+            tickets: Vec::new(),
+            outcome: None,
+        });
+        FlushGroup { id, cut, lsn, reason, members, sealed_us, progress }
+    }
+
+    fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets `ticket` end with this group.
+    pub(crate) fn attach(&self, ticket: &FlushTicket) {
+        let outcome = {
+            let mut progress = self.progress();
+            if progress.outcome.is_none() {
+                progress.tickets.push(ticket.clone());
+            }
+            progress.outcome.clone()
+        };
+        if let Some(report) = outcome {
+            ticket.finish(Ok(report));
+        }
+    }
+
+    pub(crate) fn started_us(&self) -> u64 {
+        self.progress().started_us
+    }
+
+    pub(crate) fn set_built(&self, built: Built) {
+        self.progress().stage = Stage::Built(Arc::new(built));
+    }
+
+    /// What was built, once it is.
+    pub(crate) fn built(&self) -> Option<Arc<Built>> {
+        match &self.progress().stage {
+            Stage::Built(built) => Some(Arc::clone(built)),
+            _ => None,
+        }
+    }
+
+    /// Reports a failed attempt to everyone who waits, and puts the group back in its place for
+    /// another one. What was built stays built: only the install is tried again then.
+    pub(crate) fn fail(&self, error: &Error, now_us: u64) {
+        let tickets = {
+            let mut progress = self.progress();
+            if matches!(progress.stage, Stage::Building) {
+                progress.stage = Stage::Queued;
+            }
+            let wait = BACKOFF_FIRST_US << progress.attempts.min(10);
+            progress.attempts += 1;
+            progress.not_before_us = now_us + wait.min(BACKOFF_LAST_US);
+            std::mem::take(&mut progress.tickets)
+        };
+        for ticket in tickets {
+            ticket.finish(Err(error.duplicate()));
+        }
+    }
+
+    /// Ends every ticket with the report.
+    pub(crate) fn finish(&self, report: FlushReport) {
+        let tickets = {
+            let mut progress = self.progress();
+            progress.outcome = Some(report.clone());
+            std::mem::take(&mut progress.tickets)
+        };
+        for ticket in tickets {
+            ticket.finish(Ok(report.clone()));
+        }
+    }
+
+    /// Ends every ticket with `error`: the database closes without this flush.
+    pub(crate) fn abandon(&self, error: &Error) {
+        let tickets = std::mem::take(&mut self.progress().tickets);
+        for ticket in tickets {
+            ticket.finish(Err(error.duplicate()));
+        }
+    }
+}
+
+/// The next thing a worker can do.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Write this group's tables.
+    Build(Arc<FlushGroup>),
+    /// The oldest group is built: install it.
+    Install(Arc<FlushGroup>),
+    /// Nothing before this moment (monotonic microseconds): a retry is due then.
+    NotBefore(u64),
+    /// Nothing at all.
+    Idle,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct FlushQueue {
+    groups: Mutex<VecDeque<Arc<FlushGroup>>>,
+    ids: AtomicU64,
+    /// Held while a group is installed, so that installs are one at a time and in order.
+    installing: Mutex<()>,
+}
+
+impl FlushQueue {
+    fn groups(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<FlushGroup>>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Recovery has used the first `count` numbers.
+    pub(crate) fn skip_ids(&self, count: u64) {
+        self.ids.store(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn next_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Queues a group. Called under the commit lock, so the queue is in the order of the cuts.
+    pub(crate) fn push(&self, group: FlushGroup) -> Arc<FlushGroup> {
+        let group = Arc::new(group);
+        self.groups().push_back(Arc::clone(&group));
+        group
+    }
+
+    /// Groups not installed yet.
+    pub(crate) fn pending(&self) -> usize {
+        self.groups().len()
+    }
+
+    /// The newest group that holds one of the families.
+    pub(crate) fn last_with(&self, slots: &[usize]) -> Option<Arc<FlushGroup>> {
+        let holds = |group: &&Arc<FlushGroup>| {
+            group.members.iter().any(|member| slots.contains(&member.family.slot()))
+        };
+        self.groups().iter().rev().find(holds).cloned()
+    }
+
+    /// Chooses the next work; a group handed out to build is marked so.
+    pub(crate) fn take(&self, now_us: u64) -> Work {
+        let groups = self.groups();
+        let mut not_before = u64::MAX;
+        for (index, group) in groups.iter().enumerate() {
+            let mut progress = group.progress();
+            let due = progress.not_before_us <= now_us;
+            match &progress.stage {
+                Stage::Queued if due => {
+                    progress.stage = Stage::Building;
+                    progress.started_us = now_us;
+                    return Work::Build(Arc::clone(group));
+                }
+                Stage::Built(_) if index == 0 && due => return Work::Install(Arc::clone(group)),
+                Stage::Queued | Stage::Built(_) if !due => {
+                    not_before = not_before.min(progress.not_before_us);
+                }
+                _ => {}
+            }
+        }
+        if not_before == u64::MAX { Work::Idle } else { Work::NotBefore(not_before) }
+    }
+
+    /// Takes the right to install. Held across the manifest's sync; never taken with the commit
+    /// lock held.
+    pub(crate) fn lock_install(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.installing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The oldest group, when it is built.
+    pub(crate) fn installable(&self) -> Option<Arc<FlushGroup>> {
+        self.groups().front().filter(|group| group.built().is_some()).cloned()
+    }
+
+    /// Takes an installed group off the front.
+    pub(crate) fn pop(&self, group: &FlushGroup) {
+        let front = self.groups().pop_front();
+        assert!(front.is_some_and(|front| front.id == group.id), "installs go in order");
+    }
+
+    /// Makes every waiting retry due at once: room may have come.
+    pub(crate) fn retry_now(&self) {
+        for group in self.groups().iter() {
+            group.progress().not_before_us = 0;
+        }
+    }
+
+    /// Ends every wait: the database is closing.
+    pub(crate) fn abandon_all(&self, error: &Error) {
+        for group in self.groups().iter() {
+            group.abandon(error);
+        }
+    }
+}

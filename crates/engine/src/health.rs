@@ -1,0 +1,70 @@
+//! What is wrong with the database right now: the last error of each background job, and whether
+//! writes must be refused because of one.
+
+use crate::Result;
+use sluice_base::{Error, ErrorKind};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    /// Fast path of [`Health::check_writable`].
+    read_only: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Why writes are refused.
+    cause: Option<Error>,
+    /// The last error of each job that has not succeeded since.
+    jobs: BTreeMap<&'static str, Error>,
+}
+
+impl Health {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[inline]
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if !self.read_only.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        match &self.state().cause {
+            Some(cause) => Err(cause.duplicate()),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses writes from now on, with `cause`.
+    pub(crate) fn set_read_only(&self, cause: &Error) {
+        let message = format!("writes are refused: {cause}");
+        self.state().cause = Some(Error::new(ErrorKind::ReadOnly, message));
+        self.read_only.store(true, Ordering::Release);
+    }
+
+    /// A job failed. Damage found by one stops writes: going on could spread it.
+    pub(crate) fn background_error(&self, job: &'static str, error: &Error) {
+        self.state().jobs.insert(job, error.duplicate());
+        if matches!(error.kind(), ErrorKind::Corruption | ErrorKind::Unsupported) && job == "flush" {
+            self.set_read_only(error);
+        }
+    }
+
+    /// The job succeeded: its last error is history.
+    pub(crate) fn background_ok(&self, job: &'static str) {
+        self.state().jobs.remove(job);
+    }
+
+    /// The errors that stand, each with its job.
+    pub(crate) fn errors(&self) -> Vec<(&'static str, Error)> {
+        let state = self.state();
+        state.jobs.iter().map(|(job, error)| (*job, error.duplicate())).collect()
+    }
+}

@@ -1,0 +1,14 @@
+//! The one place the memtable takes its atomics and locks from, so that a build with `--cfg loom`
+//! can put loom's in their place and try every interleaving.
+#![allow(unexpected_cfgs)]
+
+#[cfg(loom)]
+pub(super) use loom::sync::{
+    Arc, Condvar, Mutex,
+    atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering},
+};
+#[cfg(not(loom))]
+pub(super) use std::sync::{
+    Arc, Condvar, Mutex,
+    atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering},
+};

@@ -1,0 +1,215 @@
+//! What a caller can choose, with defaults, and the check that refuses nonsense at once.
+
+use sluice_base::{Error, Result};
+use sluice_env::Env;
+use std::time::Duration;
+
+const MIB: u64 = 1 << 20;
+
+/// How a [`crate::Db`] is opened. Plain data: print it, compare it, keep it in a file.
+///
+/// ```
+/// let options = sluicedb::Options { memtable_bytes: 8 << 20, ..Default::default() };
+/// assert!(options.validate().is_ok());
+/// ```
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The world: files, clock, threads. Default: the operating system's.
+    pub env: Env,
+    /// Make a new database where there is none. Default: true.
+    pub create_if_missing: bool,
+    /// Bytes in a memtable, keys, values and links together, before it is sealed. Default: 64 MiB.
+    pub memtable_bytes: u64,
+    /// Most memtables of one column family, the active one included; a write that would need one
+    /// more waits. Default: 5.
+    pub memtable_count: u32,
+    /// Bytes for memtables and block cache together: half and a quarter of it; the last quarter
+    /// is for filters, indexes and writes in flight. Default: 512 MiB.
+    pub memory_budget: u64,
+    /// Bytes in a log segment. Default: 64 MiB.
+    pub wal_segment_bytes: u64,
+    /// Bytes of log that unflushed data may pin; past it the column families whose data is in
+    /// the oldest segment are flushed. Default: 512 MiB.
+    pub wal_max_bytes: u64,
+    /// Longest time that a write acknowledged at [`crate::Ack::Os`] stays unsynced. Zero: the
+    /// background never syncs. Default: 1 s.
+    pub wal_sync_interval: Duration,
+    /// What recovery does with a log that does not read to its end. Default: tolerate a torn tail.
+    pub wal_recovery: WalRecovery,
+    /// Threads that flush memtables. Default: 1.
+    pub flush_threads: u32,
+    /// Threads that compact tables. Default: 1.
+    pub compaction_threads: u32,
+    /// Who runs background work. Default: the engine's own threads.
+    pub background: Background,
+    /// Target bytes of a data block before compression. Default: 16 KiB.
+    pub block_bytes: u32,
+    /// Filter bits per key; 0 for none. Default: 10.
+    pub filter_bits_per_key: u32,
+    /// Compression of levels 0 and 1. Default: none, because those tables live too briefly to
+    /// pay for it.
+    pub compression_upper: Compression,
+    /// Compression of level 2 and below. Default: LZ4.
+    pub compression_lower: Compression,
+    /// Target bytes of a compaction's output table. Default: 64 MiB.
+    pub table_bytes: u64,
+    /// Bytes of the first level below level 0 at most. Default: 256 MiB.
+    pub level_base_bytes: u64,
+    /// Tables in level 0 that start a compaction. Default: 4.
+    pub l0_compaction_trigger: u32,
+    /// Tables in level 0 from which on writes are slowed. Default: 20.
+    pub l0_slowdown: u32,
+    /// Tables in level 0 at which writes stop. Default: 36.
+    pub l0_stop: u32,
+}
+
+/// What recovery does with a log that does not read to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WalRecovery {
+    /// Keep the longest valid prefix: a torn tail is what a crash leaves. Damage inside what had
+    /// been synced is an error.
+    #[default]
+    Tolerant,
+    /// Refuse to open unless the log reads to its very end.
+    Absolute,
+    /// Skip what cannot be read and keep everything else. For rescue only: the result is not a
+    /// prefix of history.
+    Salvage,
+}
+
+/// Who runs flushes, compactions and log syncs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Background {
+    /// The engine's own threads.
+    #[default]
+    Threads,
+    /// Nobody, until [`crate::Db::step`] is called: what makes a simulated run reproducible.
+    Stepped,
+}
+
+/// How blocks are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    None,
+    #[default]
+    Lz4,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            env: Env::os(),
+            create_if_missing: true,
+            memtable_bytes: 64 * MIB,
+            memtable_count: 5,
+            memory_budget: 512 * MIB,
+            wal_segment_bytes: 64 * MIB,
+            wal_max_bytes: 512 * MIB,
+            wal_sync_interval: Duration::from_secs(1),
+            wal_recovery: WalRecovery::Tolerant,
+            flush_threads: 1,
+            compaction_threads: 1,
+            background: Background::Threads,
+            block_bytes: 16 << 10,
+            filter_bits_per_key: 10,
+            compression_upper: Compression::None,
+            compression_lower: Compression::Lz4,
+            table_bytes: 64 * MIB,
+            level_base_bytes: 256 * MIB,
+            l0_compaction_trigger: 4,
+            l0_slowdown: 20,
+            l0_stop: 36,
+        }
+    }
+}
+
+impl Options {
+    /// Refuses combinations that cannot work, each with the reason.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Invalid`], naming the option, its value and its range.
+    pub fn validate(&self) -> Result<()> {
+        let range = |name: &str, value: u64, min: u64, max: u64| {
+            if (min..=max).contains(&value) {
+                return Ok(());
+            }
+            Err(Error::invalid(format!("option {name} is {value}; it must be {min} to {max}")))
+        };
+        range("memtable_bytes", self.memtable_bytes, 4 << 10, 64 << 30)?;
+        range("memtable_count", u64::from(self.memtable_count), 2, 1024)?;
+        range("memory_budget", self.memory_budget, 64 << 10, 1 << 50)?;
+        range("wal_segment_bytes", self.wal_segment_bytes, 4 << 10, 2 << 30)?;
+        range("wal_max_bytes", self.wal_max_bytes, self.wal_segment_bytes, 1 << 50)?;
+        range("flush_threads", u64::from(self.flush_threads), 1, 64)?;
+        range("compaction_threads", u64::from(self.compaction_threads), 1, 64)?;
+        range("block_bytes", u64::from(self.block_bytes), 512, 4 << 20)?;
+        range("filter_bits_per_key", u64::from(self.filter_bits_per_key), 0, 64)?;
+        range("table_bytes", self.table_bytes, 4 << 10, 1 << 40)?;
+        range("level_base_bytes", self.level_base_bytes, 4 << 10, 1 << 44)?;
+        range("l0_compaction_trigger", u64::from(self.l0_compaction_trigger), 1, 1000)?;
+        let trigger = u64::from(self.l0_compaction_trigger);
+        range("l0_slowdown", u64::from(self.l0_slowdown), trigger, 10_000)?;
+        range("l0_stop", u64::from(self.l0_stop), u64::from(self.l0_slowdown), 10_000)
+    }
+
+    /// Bytes for all memtables together: half the budget.
+    pub(crate) fn memtable_budget(&self) -> u64 {
+        self.memory_budget / 2
+    }
+
+    /// Bytes for the block cache: a quarter of the budget.
+    pub(crate) fn block_cache_bytes(&self) -> u64 {
+        self.memory_budget / 4
+    }
+}
+
+/// What one column family chooses for itself; recorded in the manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CfOptions {
+    /// Overrides [`Options::memtable_bytes`].
+    pub memtable_bytes: Option<u64>,
+}
+
+/// What a successful write promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Ack {
+    /// Applied and visible; logged in the process only. Lost with the process, unless
+    /// [`crate::Db::flush_log`], a sync or a flush came after it.
+    Memory,
+    /// Handed to the operating system: survives `kill -9`, not a power cut.
+    #[default]
+    Os,
+    /// Synced to the device: survives a power cut.
+    Disk,
+}
+
+/// How one batch is written.
+#[derive(Debug, Clone)]
+pub struct WriteOptions {
+    /// What the call waits for. Default: [`Ack::Os`].
+    pub ack: Ack,
+    /// False: not logged. Such a write is lost in a crash until a flush has covered it, and its
+    /// `ack` must be [`Ack::Memory`]. Default: true.
+    pub wal: bool,
+    /// Longest wait for memtable room. `None`: without limit. Zero: fail at once. Default: 100 ms.
+    pub deadline: Option<Duration>,
+}
+
+impl Default for WriteOptions {
+    fn default() -> WriteOptions {
+        WriteOptions { ack: Ack::Os, wal: true, deadline: Some(Duration::from_millis(100)) }
+    }
+}
+
+/// What an iterator covers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReadOptions {
+    /// First key of the range, included.
+    pub lower: Option<Vec<u8>>,
+    /// End of the range, excluded.
+    pub upper: Option<Vec<u8>>,
+    /// Only keys that begin with these bytes.
+    pub prefix: Option<Vec<u8>>,
+    /// Blocks read for this do not displace others from the cache. For long scans.
+    pub skip_cache_fill: bool,
+}

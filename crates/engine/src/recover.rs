@@ -1,0 +1,361 @@
+//! Opening a database: from files to a [`Core`].
+//!
+//! 1. Lock the directory. 2. Read the manifest (or begin a new database). 3. Start a new manifest
+//! with the next epoch: a file whose tail a crash may have torn is never appended to. 4. Delete
+//! tables that the manifest does not name: a crash left them before they were installed. 5. Replay
+//! the log in sequence order into memtables, skipping what tables already hold. 6. Put the parts
+//! together.
+//!
+//! Replay never refuses for want of memory: a memtable that is full is sealed, and when all of
+//! them together reach their budget everything replayed so far is flushed on the spot, all
+//! families at one cut, so that a crash during recovery recovers to the same place (P1).
+
+use crate::{
+    CfOptions, ColumnFamily, Options, Result, WalRecovery,
+    batch::Entries,
+    cf::DbId,
+    commit::{self, Account, CommitState, ENTRY_OVERHEAD_BYTES},
+    core::{Core, FileNumbers, Parts},
+    flush::{self, FlushReason},
+    manifest::{self, FileName, ManifestWriter},
+    memtable::Memtable,
+    options::Background,
+    read_state::{CfState, ReadState, ReadStateCell, Sealed},
+    snapshot::SnapshotList,
+    tables::{self, TableStore},
+    version::{CfEdit, VersionEdit, VersionState},
+    versions::Versions,
+};
+use sluice_base::{CfId, Error, ErrorKind, Level, SeqNo};
+use sluice_env::{FileLock, Fs};
+use sluice_wal::{FrameRef, RecoveryMode, Wal, WalOptions};
+use std::{
+    collections::HashMap,
+    io,
+    path::Path,
+    sync::Arc,
+};
+
+/// Opens the database in `dir`. Background threads are not started yet.
+pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Core>> {
+    options.validate()?;
+    let fs = Arc::clone(&options.env.fs);
+    let lock = prepare_directory(&*fs, dir, options.create_if_missing)?;
+    let recovered = manifest::read(&*fs, dir)?;
+    if recovered.is_none() && !options.create_if_missing {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            format!("there is no database in {}", dir.display()),
+        ));
+    }
+    let mut state = match recovered {
+        Some(recovered) => recovered.state,
+        None => VersionState::empty(),
+    };
+    state.epoch += 1;
+    let store = TableStore::new(Arc::clone(&fs), dir, &options);
+    check_tables(&*fs, dir, &state, &store)?;
+    let files = Arc::new(FileNumbers::new(state.next_file));
+    let manifest_no = files.next();
+    state.next_file = files.peek();
+    let manifest = ManifestWriter::create(fs, dir, manifest_no, &state)?;
+    let replay = Replay::new(&options, store, Arc::clone(&files), state, manifest)?;
+    replay.run(dir, lock)
+}
+
+/// Makes the directory where allowed and takes its lock.
+fn prepare_directory(fs: &dyn Fs, dir: &Path, create: bool) -> Result<Box<dyn FileLock>> {
+    let shown = dir.display();
+    if create {
+        fs.create_dir_all(dir)
+            .map_err(|e| Error::io(format!("create the database directory {shown}"), e))?;
+    } else if !fs.exists(dir).map_err(|e| Error::io(format!("look for {shown}"), e))? {
+        return Err(Error::new(ErrorKind::NotFound, format!("there is no directory {shown}")));
+    }
+    fs.lock(&dir.join(FileName::Lock.to_string())).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => Error::new(
+            ErrorKind::Locked,
+            format!("the database in {shown} is in use by another process or another Db"),
+        ),
+        _ => Error::io(format!("lock the database directory {shown}"), error),
+    })
+}
+
+/// Gives every table its file, refuses when one is missing, deletes those nobody names.
+fn check_tables(
+    fs: &dyn Fs,
+    dir: &Path,
+    state: &VersionState,
+    store: &Arc<TableStore>,
+) -> Result<()> {
+    let names = fs.read_dir(dir).map_err(|e| Error::io(format!("list {}", dir.display()), e))?;
+    let mut present: HashMap<_, _> = names
+        .iter()
+        .filter_map(|name| match FileName::parse(name) {
+            Some(FileName::Table(file)) => Some((file, name)),
+            _ => None,
+        })
+        .collect();
+    for (_, _, file) in state.files() {
+        if present.remove(&file).is_none() {
+            return Err(Error::corruption(
+                store.path(file),
+                0,
+                "a table that the manifest names",
+                "no file",
+            ));
+        }
+    }
+    for name in present.values() {
+        // A crash came between writing it and naming it, or before deleting it.
+        drop(fs.remove_file(&dir.join(name)));
+    }
+    for cf in state.cfs.values() {
+        tables::adopt(&cf.version, store);
+    }
+    Ok(())
+}
+
+/// One family while the log is replayed.
+struct Family {
+    handle: ColumnFamily,
+    active: Arc<Memtable>,
+    account: Account,
+    /// Oldest first, each with its cut.
+    sealed: Vec<(Sealed, SeqNo)>,
+    /// Entries at or below it are in tables.
+    flushed: SeqNo,
+}
+
+struct Replay<'a> {
+    options: &'a Options,
+    store: Arc<TableStore>,
+    files: Arc<FileNumbers>,
+    state: VersionState,
+    manifest: ManifestWriter,
+    owner: Arc<DbId>,
+    families: Vec<Family>,
+    slots: HashMap<CfId, usize>,
+    last: SeqNo,
+    reserved: u64,
+    memtable_ids: u64,
+    groups: u64,
+}
+
+impl<'a> Replay<'a> {
+    fn new(
+        options: &'a Options,
+        store: Arc<TableStore>,
+        files: Arc<FileNumbers>,
+        state: VersionState,
+        manifest: ManifestWriter,
+    ) -> Result<Replay<'a>> {
+        let owner = Arc::new(DbId::default());
+        let mut replay = Replay {
+            options,
+            store,
+            files,
+            last: state.last_seq,
+            state,
+            manifest,
+            owner: Arc::clone(&owner),
+            families: Vec::new(),
+            slots: HashMap::new(),
+            reserved: 0,
+            memtable_ids: 0,
+            groups: 0,
+        };
+        for cf in replay.state.cfs.values() {
+            let cf_options = CfOptions::from_fields(&cf.options)
+                .map_err(|e| e.context(format_args!("column family '{}'", cf.name)))?;
+            let slot = replay.families.len();
+            let limit = cf_options.memtable_bytes.unwrap_or(options.memtable_bytes);
+            replay.slots.insert(cf.id, slot);
+            replay.families.push(Family {
+                handle: ColumnFamily::new(cf.id, &cf.name, slot, &owner),
+                active: Arc::new(Memtable::new(slot as u64)),
+                account: Account::new(limit),
+                sealed: Vec::new(),
+                flushed: cf.flushed_seq,
+            });
+        }
+        replay.memtable_ids = replay.families.len() as u64;
+        Ok(replay)
+    }
+
+    fn run(mut self, dir: &Path, lock: Box<dyn FileLock>) -> Result<Arc<Core>> {
+        let options = self.options;
+        let wal_options = WalOptions {
+            segment_bytes: options.wal_segment_bytes,
+            sync_interval: options.wal_sync_interval,
+            recovery: match options.wal_recovery {
+                WalRecovery::Tolerant => RecoveryMode::Tolerant,
+                WalRecovery::Absolute => RecoveryMode::Absolute,
+                WalRecovery::Salvage => RecoveryMode::Salvage,
+            },
+            background: options.background == Background::Threads,
+            ..WalOptions::default()
+        };
+        let files = Arc::clone(&self.files);
+        let numbers = Arc::new(move || files.next());
+        let (epoch, log_first) = (self.state.epoch, self.state.log_first);
+        let (wal, _report) = Wal::recover(
+            &options.env,
+            dir,
+            wal_options,
+            log_first,
+            numbers,
+            epoch,
+            &mut |frame: FrameRef<'_>| self.frame(&frame),
+        )?;
+        self.into_core(wal, lock)
+    }
+
+    /// Replays one frame.
+    fn frame(&mut self, frame: &FrameRef<'_>) -> Result<()> {
+        let mut seq = frame.first_seq;
+        let mut entries = Entries::new(frame.payload);
+        for entry in entries.by_ref() {
+            if let Some(&slot) = self.slots.get(&entry.cf()) {
+                let family = &mut self.families[slot];
+                if seq > family.flushed {
+                    commit::insert(&family.active, &entry, seq);
+                    let need = entry.bytes() as u64 + ENTRY_OVERHEAD_BYTES;
+                    family.account.reserved += need;
+                    family.account.first.get_or_insert(seq);
+                    self.reserved += need;
+                }
+            }
+            seq = seq.next();
+        }
+        if !entries.finished() || seq.0 - frame.first_seq.0 != u64::from(frame.count) {
+            // The frame's checksum was right, so a build that encodes otherwise wrote it.
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "the log frame at sequence number {} holds an entry that this build does not \
+                     know: open the directory with the newer build that wrote it",
+                    frame.first_seq
+                ),
+            ));
+        }
+        self.last = self.last.max(SeqNo(seq.0 - 1));
+        if self.reserved > self.options.memtable_budget() {
+            return self.flush_all();
+        }
+        for slot in 0..self.families.len() {
+            let account = &self.families[slot].account;
+            if account.reserved > account.limit {
+                self.seal(slot);
+            }
+        }
+        Ok(())
+    }
+
+    fn seal(&mut self, slot: usize) {
+        let family = &mut self.families[slot];
+        let Some(first) = family.account.first else { return };
+        let fresh = Arc::new(Memtable::new(self.memtable_ids));
+        self.memtable_ids += 1;
+        let sealed = Sealed {
+            memtable: std::mem::replace(&mut family.active, fresh),
+            group: self.groups,
+            reserved: family.account.reserved,
+            first,
+        };
+        self.groups += 1;
+        family.account = Account::new(family.account.limit);
+        family.sealed.push((sealed, self.last));
+    }
+
+    /// Writes everything replayed so far to tables, all families at one cut.
+    fn flush_all(&mut self) -> Result<()> {
+        let cut = self.last;
+        let stripes = SnapshotList::default().stripes(|| cut);
+        let mut edit = VersionEdit { last_seq: Some(cut), ..VersionEdit::default() };
+        for slot in 0..self.families.len() {
+            self.seal(slot);
+            let family = &mut self.families[slot];
+            let Some(cf) = self.state.cf(family.handle.id()) else { continue };
+            let mut cf_edit = CfEdit::new(family.handle.id());
+            let mut counters = cf.counters.clone();
+            let mut bottom = cf.version.table_count() == 0;
+            for (sealed, _) in family.sealed.drain(..) {
+                let created = self.options.env.clock.unix_ms();
+                let (store, options) = (&self.store, self.options);
+                let file = self.files.next();
+                let table = &sealed.memtable;
+                let written =
+                    flush::write_memtable(store, options, table, file, &stripes, bottom, created)?;
+                bottom &= written.table.is_none();
+                cf_edit.added.extend(written.table.map(|table| (Level(0), table)));
+                for (id, delta) in sealed.memtable.counter_deltas() {
+                    *counters.entry(id).or_default() += delta;
+                }
+            }
+            cf_edit.counters = counters.into_iter().collect();
+            cf_edit.flushed_seq = Some(cut);
+            family.flushed = cut;
+            edit.cfs.push(cf_edit);
+        }
+        let dir = &self.store.dir;
+        self.store.fs.sync_dir(dir).map_err(|e| Error::io(format!("sync {}", dir.display()), e))?;
+        edit.next_file = Some(self.files.peek());
+        self.manifest.append(&edit)?;
+        self.state = self.state.apply(&edit)?;
+        for cf in self.state.cfs.values() {
+            tables::adopt(&cf.version, &self.store);
+        }
+        self.reserved = 0;
+        Ok(())
+    }
+
+    /// Puts the parts together and queues what replay sealed.
+    fn into_core(self, wal: Wal, lock: Box<dyn FileLock>) -> Result<Arc<Core>> {
+        let mut cfs = Vec::with_capacity(self.families.len());
+        let mut accounts = Vec::with_capacity(self.families.len());
+        let mut groups = Vec::new();
+        for family in self.families {
+            let Some(cf) = self.state.cf(family.handle.id()) else { continue };
+            let sealed: Vec<Sealed> = family.sealed.iter().rev().map(|(s, _)| s.clone()).collect();
+            for (sealed, cut) in family.sealed {
+                groups.push((sealed.group, cut, family.handle.clone(), sealed));
+            }
+            cfs.push(Some(Arc::new(CfState {
+                family: family.handle,
+                active: family.active,
+                sealed,
+                version: Arc::clone(&cf.version),
+                counters: Arc::new(cf.counters.clone()),
+                flushed: cf.flushed_seq,
+            })));
+            accounts.push(Some(family.account));
+        }
+        groups.sort_by_key(|(id, ..)| *id);
+        let lsn = wal.end_lsn();
+        let commit =
+            CommitState { next: self.last.next(), accounts, unlogged: false, closed: false, lsn };
+        let core = Arc::new(Core::new(Parts {
+            options: self.options.clone(),
+            owner: self.owner,
+            epoch: self.state.epoch,
+            store: self.store,
+            wal,
+            commit,
+            read_state: ReadStateCell::new(ReadState::new(cfs)),
+            versions: Versions::new(self.state, self.manifest),
+            files: self.files,
+            memtable_bytes: self.reserved,
+            memtable_ids: self.memtable_ids,
+            lock,
+        }));
+        core.flushes.skip_ids(self.groups);
+        for (id, cut, family, sealed) in groups {
+            let members = vec![flush::Member { family, sealed }];
+            let now_us = core.env.clock.monotonic_us();
+            let reason = FlushReason::Recovery;
+            core.flushes.push(flush::FlushGroup::new(id, cut, lsn, reason, members, now_us));
+        }
+        Ok(core)
+    }
+}

@@ -1,0 +1,127 @@
+//! Waiting for memtable room: the only wait on the write path, and how it ends.
+//!
+//! A stalled writer holds no lock (P5) and has reserved nothing (P4). It waits for the *turn* of
+//! the room to change: flushes and compactions end a turn when they free something. Taking the
+//! turn's number before looking for room means that no wake-up is lost in between.
+
+use sluice_base::{Error, ErrorKind};
+use std::{
+    fmt,
+    sync::{Condvar, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// Why a write finds no room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stall {
+    /// The family has as many memtables as it may.
+    Memtables { cf: String, sealed: usize, count: u32 },
+    /// All memtables together fill their share of the budget.
+    Budget { used: u64, max: u64 },
+    /// Level 0 is too deep to take another flush.
+    Level0 { cf: String, tables: usize, max: u32 },
+}
+
+impl fmt::Display for Stall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stall::Memtables { cf, sealed, count } => write!(
+                f,
+                "memtable of column family '{cf}' is full ({sealed} of {count} waiting to flush); \
+                 retry, or raise memtable-count or memtable-wait-timeout"
+            ),
+            Stall::Budget { used, max } => write!(
+                f,
+                "memtables hold {used} of {max} bytes; retry, or raise memory-budget or \
+                 memtable-wait-timeout"
+            ),
+            Stall::Level0 { cf, tables, max } => write!(
+                f,
+                "level 0 of column family '{cf}' has {tables} of {max} tables; retry when \
+                 compaction has caught up"
+            ),
+        }
+    }
+}
+
+impl Stall {
+    pub(crate) fn error(&self, waited: Duration) -> Error {
+        let waited = match waited.as_millis() {
+            0 => String::new(),
+            ms => format!(" (waited {ms} ms)"),
+        };
+        Error::new(ErrorKind::Stalled, format!("{self}{waited}"))
+    }
+}
+
+type Callback = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
+struct State {
+    turn: u64,
+    callbacks: Vec<Callback>,
+}
+
+#[derive(Default)]
+pub(crate) struct Room {
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Room")
+    }
+}
+
+impl Room {
+    /// The number of the present turn. Take it before looking for room.
+    pub(crate) fn turn(&self) -> u64 {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).turn
+    }
+
+    /// Ends the turn: wakes every waiter and runs every callback, outside the lock.
+    pub(crate) fn end_turn(&self) {
+        let callbacks = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.turn += 1;
+            std::mem::take(&mut state.callbacks)
+        };
+        self.wake.notify_all();
+        for callback in callbacks {
+            callback();
+        }
+    }
+
+    /// Waits until `turn` is over or `limit` has passed; says whether it is over.
+    pub(crate) fn wait(&self, turn: u64, limit: Option<Duration>) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match limit {
+            None => {
+                while state.turn == turn {
+                    state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+            Some(limit) => {
+                let (after, _) = self
+                    .wake
+                    .wait_timeout_while(state, limit, |state| state.turn == turn)
+                    .unwrap_or_else(PoisonError::into_inner);
+                state = after;
+            }
+        }
+        state.turn != turn
+    }
+
+    /// Runs `callback` once at the end of `turn`, at once when it is over already.
+    pub(crate) fn on_end(&self, turn: u64, callback: Callback) {
+        {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            if state.turn == turn {
+                state.callbacks.push(callback);
+                return;
+            }
+        }
+        callback();
+    }
+}

@@ -1,0 +1,133 @@
+//! Tables as the running engine holds them: opened when first needed, deleted when nobody reads
+//! them any more.
+
+use crate::{Compression, Options, Result, manifest::FileName, version::CfVersion};
+use sluice_base::{Error, FileNo};
+use sluice_env::Fs;
+use sluice_table::{BlockCache, Table};
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+/// Where tables live and what they share.
+#[derive(Debug)]
+pub(crate) struct TableStore {
+    pub fs: Arc<dyn Fs>,
+    pub dir: PathBuf,
+    pub cache: Arc<BlockCache>,
+    /// Files that nothing refers to any more. Deleted by the background, so that the reader that
+    /// happened to be the last does no file operation.
+    garbage: Mutex<Vec<FileNo>>,
+}
+
+impl TableStore {
+    pub(crate) fn new(fs: Arc<dyn Fs>, dir: &Path, options: &Options) -> Arc<TableStore> {
+        let cache = Arc::new(BlockCache::new(options.block_cache_bytes()));
+        Arc::new(TableStore { fs, dir: dir.to_owned(), cache, garbage: Mutex::default() })
+    }
+
+    pub(crate) fn path(&self, file: FileNo) -> PathBuf {
+        self.dir.join(FileName::Table(file).to_string())
+    }
+
+    /// Queues `file` for deletion.
+    pub(crate) fn discard(&self, file: FileNo) {
+        self.garbage.lock().unwrap_or_else(PoisonError::into_inner).push(file);
+    }
+
+    /// Deletes what was queued; says whether there was anything. A file that cannot be deleted is
+    /// tried again at the next opening, which removes every table the manifest does not name.
+    pub(crate) fn collect_garbage(&self) -> bool {
+        let files = std::mem::take(&mut *self.garbage.lock().unwrap_or_else(PoisonError::into_inner));
+        for &file in &files {
+            let _ = self.fs.remove_file(&self.path(file));
+        }
+        !files.is_empty()
+    }
+}
+
+/// One table file of a version.
+#[derive(Debug)]
+pub(crate) struct TableFile {
+    file: FileNo,
+    store: Arc<TableStore>,
+    opened: OnceLock<Arc<Table>>,
+    /// No version that is current or to come holds it: the last reader discards the file.
+    obsolete: AtomicBool,
+}
+
+impl TableFile {
+    pub(crate) fn new(file: FileNo, store: &Arc<TableStore>) -> TableFile {
+        TableFile {
+            file,
+            store: Arc::clone(store),
+            opened: OnceLock::new(),
+            obsolete: AtomicBool::new(false),
+        }
+    }
+
+    /// The opened table. Two readers may open it at the same time; one of the two is kept.
+    #[inline]
+    pub(crate) fn open(&self) -> Result<&Arc<Table>> {
+        match self.opened.get() {
+            Some(table) => Ok(table),
+            None => self.open_slow(),
+        }
+    }
+
+    #[cold]
+    fn open_slow(&self) -> Result<&Arc<Table>> {
+        let path = self.store.path(self.file);
+        let cache = Arc::clone(&self.store.cache);
+        let table = Table::open(&*self.store.fs, &path, self.file, cache)?;
+        Ok(self.opened.get_or_init(|| Arc::new(table)))
+    }
+
+    /// Bytes of index and filter held in memory; 0 until the table is opened.
+    pub(crate) fn pinned_bytes(&self) -> u64 {
+        self.opened.get().map_or(0, |table| table.pinned_bytes() as u64)
+    }
+
+    pub(crate) fn retire(&self) {
+        self.obsolete.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for TableFile {
+    fn drop(&mut self) {
+        if self.obsolete.load(Ordering::Acquire) {
+            self.store.discard(self.file);
+        }
+    }
+}
+
+/// The opened table of a version's handle.
+pub(crate) fn opened(handle: &crate::version::TableHandle) -> Result<&Arc<Table>> {
+    match handle.table.get() {
+        Some(file) => file.open(),
+        None => Err(Error::invalid(format!(
+            "table {} was never given to the engine; this is a bug, please report it",
+            handle.meta.file
+        ))),
+    }
+}
+
+/// Gives every new handle of `version` its file.
+pub(crate) fn adopt(version: &CfVersion, store: &Arc<TableStore>) {
+    for (_, handle) in version.tables() {
+        handle.table.get_or_init(|| TableFile::new(handle.meta.file, store));
+    }
+}
+
+impl From<Compression> for sluice_table::Compression {
+    fn from(compression: Compression) -> Self {
+        match compression {
+            Compression::None => sluice_table::Compression::None,
+            Compression::Lz4 => sluice_table::Compression::Lz4,
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! [`Versions`]: the one place where edits are applied. Under its lock the manifest is appended to
+//! and synced, the version state moves on, and the read state is swapped; in this order, so that
+//! nobody ever reads what a crash could take back.
+
+use crate::{
+    Result,
+    core::Core,
+    manifest::ManifestWriter,
+    read_state,
+    tables::{self, TableStore},
+    version::{VersionEdit, VersionState},
+};
+use sluice_base::{CfId, FileNo};
+use std::sync::{Arc, Mutex, PoisonError};
+
+#[derive(Debug)]
+pub(crate) struct Versions(Mutex<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub state: VersionState,
+    manifest: ManifestWriter,
+}
+
+impl Inner {
+    /// Brings one family's read state up to date with the version state.
+    pub(crate) fn refresh(&self, cf: &mut read_state::CfState) {
+        if let Some(state) = self.state.cf(cf.family.id()) {
+            cf.version = Arc::clone(&state.version);
+            cf.counters = Arc::new(state.counters.clone());
+            cf.flushed = state.flushed_seq;
+        }
+    }
+}
+
+impl Versions {
+    pub(crate) fn new(state: VersionState, manifest: ManifestWriter) -> Versions {
+        Versions(Mutex::new(Inner { state, manifest }))
+    }
+
+    /// As [`Versions::apply_with`], for an edit that does not depend on the present state.
+    pub(crate) fn apply(
+        &self,
+        core: &Core,
+        edit: VersionEdit,
+        publish: impl FnOnce(&Inner),
+    ) -> Result<()> {
+        self.apply_with(core, |_| Ok(edit), publish)
+    }
+
+    /// Makes an edit durable, then lets `publish` swap the read state. The edit is made from the
+    /// present state under the lock, so nothing can come between the look and the change.
+    ///
+    /// A failed append leaves the manifest unusable (half an edit may be in it), so the next one
+    /// starts a new manifest from the state as it was; the failed edit is then tried again by its
+    /// job. Files the edit names stay where they are, because the torn edit may yet be found whole
+    /// by a recovery that comes before.
+    pub(crate) fn apply_with(
+        &self,
+        core: &Core,
+        edit: impl FnOnce(&VersionState) -> Result<VersionEdit>,
+        publish: impl FnOnce(&Inner),
+    ) -> Result<()> {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut edit = edit(&inner.state)?;
+        edit.next_file = Some(core.files.peek());
+        let next = inner.state.apply(&edit)?;
+        if !inner.manifest.is_usable() || inner.manifest.should_rotate() {
+            let Inner { state, manifest } = &mut *inner;
+            manifest.rotate(state, core.files.next())?;
+        }
+        inner.manifest.append(&edit)?;
+        let retired = retired(&inner.state, &edit);
+        adopt(&next, &edit, &core.store);
+        inner.state = next;
+        publish(&inner);
+        for handle in retired {
+            if let Some(file) = handle.table.get() {
+                file.retire();
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the version state.
+    pub(crate) fn read<R>(&self, look: impl FnOnce(&VersionState) -> R) -> R {
+        look(&self.0.lock().unwrap_or_else(PoisonError::into_inner).state)
+    }
+}
+
+/// Gives the tables that `edit` added their files.
+fn adopt(state: &VersionState, edit: &VersionEdit, store: &Arc<TableStore>) {
+    for cf_edit in &edit.cfs {
+        if let Some(cf) = state.cf(cf_edit.cf) {
+            tables::adopt(&cf.version, store);
+        }
+    }
+}
+
+/// The tables of `old` that no version holds once `edit` is applied.
+fn retired(old: &VersionState, edit: &VersionEdit) -> Vec<Arc<crate::version::TableHandle>> {
+    let mut handles = Vec::new();
+    for cf_edit in &edit.cfs {
+        let Some(cf) = old.cf(cf_edit.cf) else { continue };
+        let stays = |file: FileNo| cf_edit.added.iter().any(|(_, meta)| meta.file == file);
+        for &(level, file) in cf_edit.removed.iter().filter(|(_, file)| !stays(*file)) {
+            handles.extend(
+                cf.version.level(level).iter().filter(|h| h.meta.file == file).cloned(),
+            );
+        }
+    }
+    let dropped = |id: &CfId| old.cf(*id);
+    for cf in edit.dropped.iter().filter_map(dropped) {
+        handles.extend(cf.version.tables().map(|(_, handle)| Arc::clone(handle)));
+    }
+    handles
+}
