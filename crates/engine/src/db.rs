@@ -11,7 +11,8 @@ use crate::{
     read_state::CfState,
     recover,
     stats::CfStats,
-    version::{CfCreate, CfVersion, OptionFields, VersionEdit, VersionState},
+    tables::{CfVersion, VersionState},
+    version::{CfCreate, OptionFields, VersionEdit},
 };
 use sluice_base::{Error, ErrorKind, Level, SeqNo, limits};
 use std::{

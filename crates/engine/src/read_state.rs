@@ -23,7 +23,7 @@
 //! ceiling is shared by all states with the same active memtables, because a flush in between
 //! makes a new state without retiring them.
 
-use crate::{cf::ColumnFamily, memtable::Memtable, version::CfVersion};
+use crate::{cf::ColumnFamily, memtable::Memtable, tables::CfVersion};
 use arc_swap::ArcSwap;
 use sluice_base::SeqNo;
 use std::{

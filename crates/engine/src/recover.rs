@@ -22,8 +22,8 @@ use crate::{
     options::Background,
     read_state::{CfState, ReadState, ReadStateCell, Sealed},
     snapshot::SnapshotList,
-    tables::{self, TableStore},
-    version::{CfEdit, VersionEdit, VersionState},
+    tables::{self, TableStore, VersionState},
+    version::{CfEdit, VersionEdit},
     versions::Versions,
 };
 use sluice_base::{CfId, Error, ErrorKind, Level, SeqNo};

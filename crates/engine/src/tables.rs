@@ -1,7 +1,7 @@
 //! Tables as the running engine holds them: opened when first needed, deleted when nobody reads
 //! them any more.
 
-use crate::{Compression, Options, Result, manifest::FileName, version::CfVersion};
+use crate::{Compression, Options, Result, manifest::FileName, version};
 use sluice_base::{Error, FileNo};
 use sluice_env::Fs;
 use sluice_table::{BlockCache, Table};
@@ -12,6 +12,13 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
+
+/// A table of a version, with its file.
+pub(crate) type TableHandle = version::TableHandle<TableFile>;
+/// The tables of one family.
+pub(crate) type CfVersion = version::CfVersion<TableFile>;
+/// All families.
+pub(crate) type VersionState = version::VersionState<TableFile>;
 
 /// Where tables live and what they share.
 #[derive(Debug)]
@@ -106,7 +113,7 @@ impl Drop for TableFile {
 }
 
 /// The opened table of a version's handle.
-pub(crate) fn opened(handle: &crate::version::TableHandle) -> Result<&Arc<Table>> {
+pub(crate) fn opened(handle: &TableHandle) -> Result<&Arc<Table>> {
     match handle.table.get() {
         Some(file) => file.open(),
         None => Err(Error::invalid(format!(

@@ -7,8 +7,8 @@ use crate::{
     core::Core,
     manifest::ManifestWriter,
     read_state,
-    tables::{self, TableStore},
-    version::{VersionEdit, VersionState},
+    tables::{self, TableHandle, TableStore, VersionState},
+    version::VersionEdit,
 };
 use sluice_base::{CfId, FileNo};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -98,7 +98,7 @@ fn adopt(state: &VersionState, edit: &VersionEdit, store: &Arc<TableStore>) {
 }
 
 /// The tables of `old` that no version holds once `edit` is applied.
-fn retired(old: &VersionState, edit: &VersionEdit) -> Vec<Arc<crate::version::TableHandle>> {
+fn retired(old: &VersionState, edit: &VersionEdit) -> Vec<Arc<TableHandle>> {
     let mut handles = Vec::new();
     for cf_edit in &edit.cfs {
         let Some(cf) = old.cf(cf_edit.cf) else { continue };

@@ -7,8 +7,7 @@ use crate::{
     memtable::MemtableIter,
     read_state::{CfState, ReadState},
     slice::PinnedSlice,
-    tables,
-    version::TableHandle,
+    tables::{self, TableHandle},
 };
 use sluice_base::{Error, ErrorKind, Kind, Level, Trailer};
 use sluice_table::{IterOptions, PinnedValue, Table, TableIter};

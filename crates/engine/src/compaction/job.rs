@@ -129,7 +129,7 @@ fn merge_into(core: &Arc<Core>, compaction: &Compaction, outputs: &mut Outputs<'
     while more {
         let (key, trailer) = (merged.key(), merged.trailer());
         if keeper.keep(key, trailer, |key| below.is_nothing_left(key)) {
-            let full = outputs.bytes() >= core.options.table_bytes || compaction_cut(compaction, outputs);
+            let full = outputs.bytes() >= core.options.table_bytes;
             if full && last_key != key {
                 outputs.cut()?;
             }
@@ -144,11 +144,6 @@ fn merge_into(core: &Arc<Core>, compaction: &Compaction, outputs: &mut Outputs<'
         more = merged.next()?;
     }
     outputs.cut()
-}
-
-/// Level 0 merges into one table: its order among the others is by sequence number as a whole.
-fn compaction_cut(_compaction: &Compaction, _outputs: &Outputs<'_>) -> bool {
-    false
 }
 
 fn sources(compaction: &Compaction) -> Result<Vec<Source>> {

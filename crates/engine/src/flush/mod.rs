@@ -25,7 +25,7 @@ mod install;
 mod queue;
 mod ticket;
 
-pub(crate) use build::write_memtable;
+pub(crate) use build::{meta as table_meta, table_options, write_memtable};
 pub(crate) use install::{Progress, run_one};
 pub(crate) use queue::{FlushGroup, FlushQueue, Member};
 pub use ticket::{FlushReport, FlushTicket};
@@ -39,7 +39,7 @@ use crate::{
     read_state::Sealed,
     room::Stall,
 };
-use sluice_base::{Error, SeqNo};
+use sluice_base::{Error, Level, SeqNo};
 use std::{fmt, sync::Arc, time::Duration};
 
 /// What to flush, and how long to wait for it.
@@ -122,7 +122,7 @@ pub(crate) fn seal_for_room(
             let (cf, sealed) = (cf.family.name().to_owned(), cf.sealed.len() + 1);
             return Err(Stall::Memtables { cf, sealed, count });
         }
-        let tables = cf.version.l0_count();
+        let tables = cf.version.level(Level(0)).len();
         let max = core.options.l0_stop;
         if tables >= max as usize {
             return Err(Stall::Level0 { cf: cf.family.name().to_owned(), tables, max });
