@@ -5,12 +5,16 @@
 //! the place of the real ones.
 
 mod clock;
+mod disk;
 mod fs;
+mod mem;
 mod rng;
 mod threads;
 
 pub use clock::{Clock, SystemClock};
+pub use disk::DiskFs;
 pub use fs::{File, FileLock, Fs, OpenMode};
+pub use mem::{CrashMode, MemFs};
 pub use rng::Rng;
 pub use threads::{JoinHandle, OsThreads, Threads};
 
@@ -22,4 +26,33 @@ pub struct Env {
     pub fs: Arc<dyn Fs>,
     pub clock: Arc<dyn Clock>,
     pub threads: Arc<dyn Threads>,
+}
+
+impl Env {
+    /// The operating system's files, clock and threads.
+    ///
+    /// ```
+    /// let env = sluice_env::Env::os();
+    /// assert!(env.clock.unix_ms() > 0);
+    /// ```
+    pub fn os() -> Env {
+        Env {
+            fs: Arc::new(DiskFs),
+            clock: Arc::new(SystemClock::new()),
+            threads: Arc::new(OsThreads),
+        }
+    }
+
+    /// The same world on another file system.
+    ///
+    /// ```
+    /// use sluice_env::{Env, MemFs};
+    /// use std::sync::Arc;
+    ///
+    /// let env = Env::os().with_fs(Arc::new(MemFs::new()));
+    /// assert!(env.fs.read_dir("/".as_ref()).unwrap().is_empty());
+    /// ```
+    pub fn with_fs(self, fs: Arc<dyn Fs>) -> Env {
+        Env { fs, ..self }
+    }
 }
