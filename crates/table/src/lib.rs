@@ -1,1 +1,54 @@
-//! placeholder
+//! SSTables made of columnar blocks: sorted, immutable files of entries.
+//!
+//! An entry is a user key, a [`Trailer`](sluice_base::Trailer) (sequence number and kind) and a
+//! value. Entries sort bytewise by key, then by trailer descending, so the newest version of a key
+//! comes first. This crate knows files and blocks; it knows no database, no levels, and does not
+//! decide what is live.
+//!
+//! ```text
+//! TableWriter                                     Table (Arc, pinned index and filter)
+//!   rows -> block_builder -> columns                get: filter -> index -> BlockCache -> Block
+//!        -> envelope (LZ4, CRC) -> file             TableIter: both ways, readahead if asked
+//! ```
+//! Where to read first: `format` (the numbers), `layout` and `column` (the bytes of a block),
+//! `table` (the read path), `writer`. `docs/format/table.md` is the specification.
+//!
+//! *Invariants.* Bytes from disk are checked when they are loaded: checksum, then structure. After
+//! that reads index without decoding and without failing; no bytes make this crate panic. Every
+//! refusal names file and offset. There is no `unsafe` here.
+
+#![forbid(unsafe_code)]
+
+mod block;
+mod block_builder;
+mod cache;
+mod column;
+mod dump;
+mod envelope;
+mod fault;
+mod filter;
+mod footer;
+pub mod format;
+#[doc(hidden)]
+pub mod fuzzing;
+mod index;
+mod iter;
+mod layout;
+mod properties;
+mod readahead;
+mod schema;
+mod table;
+mod verify;
+mod writer;
+
+pub use cache::{BlockCache, CacheStats};
+pub use dump::DumpOptions;
+pub use envelope::Compression;
+pub use filter::filter_hash;
+pub use index::BlockStats;
+pub use iter::{IterOptions, TableIter};
+pub use properties::Properties;
+pub use schema::{Schema, SchemaField};
+pub use table::{PinnedValue, Table};
+pub use verify::VerifyReport;
+pub use writer::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, TableOptions, TableSummary, TableWriter};

@@ -1,0 +1,129 @@
+//! The block cache: unpacked, parsed data blocks, bounded in bytes, shared by all tables.
+//!
+//! A thin face over `quick_cache` (a sharded S3-FIFO-like cache). Keys are (table, offset), where
+//! the table's number is given out by the cache when the table is opened: file numbers are unique
+//! only inside one directory, and a cache may serve several databases.
+//!
+//! Holds no index and no filter; tables pin theirs.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use quick_cache::{OptionsBuilder, Weighter, sync::Cache};
+
+use crate::block::Block;
+
+/// Expected size of a block, from which the cache sizes its own tables.
+const BLOCK_BYTES_TYPICAL: u64 = 16 << 10;
+
+/// Counters are striped over cache lines, so that threads that hit different blocks do not fight
+/// over one.
+const STRIPES: usize = 16;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct BlockKey {
+    table: u64,
+    offset: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Bytes;
+
+impl Weighter<BlockKey, Arc<Block>> for Bytes {
+    fn weight(&self, _: &BlockKey, block: &Arc<Block>) -> u64 {
+        block.memory_bytes() as u64
+    }
+}
+
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Stripe {
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+/// How a cache did since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CacheStats {
+    pub hits: u64,
+    pub misses: u64,
+    pub bytes: u64,
+    pub capacity_bytes: u64,
+    pub blocks: u64,
+}
+
+/// A cache of data blocks.
+pub struct BlockCache {
+    blocks: Cache<BlockKey, Arc<Block>, Bytes>,
+    capacity_bytes: u64,
+    tables: AtomicU64,
+    stripes: [Stripe; STRIPES],
+}
+
+impl std::fmt::Debug for BlockCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("BlockCache").field(&self.stats()).finish()
+    }
+}
+
+impl BlockCache {
+    /// A cache of at most `capacity_bytes` of unpacked blocks; 0 keeps none.
+    pub fn new(capacity_bytes: u64) -> Arc<BlockCache> {
+        let items = (capacity_bytes / BLOCK_BYTES_TYPICAL).max(64) as usize;
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(items)
+            .weight_capacity(capacity_bytes)
+            .build();
+        let blocks = match options {
+            Ok(options) => {
+                Cache::with_options(options, Bytes, Default::default(), Default::default())
+            }
+            // Both sizes are set above; this is what the builder would have made of them.
+            Err(_) => Cache::with_weighter(items, capacity_bytes, Bytes),
+        };
+        Arc::new(BlockCache {
+            blocks,
+            capacity_bytes,
+            tables: AtomicU64::new(0),
+            stripes: Default::default(),
+        })
+    }
+
+    /// A number for a table that opens, never given out twice.
+    pub(crate) fn next_table(&self) -> u64 {
+        self.tables.fetch_add(1, Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, table: u64, offset: u64) -> Option<Arc<Block>> {
+        let found = self.blocks.get(&BlockKey { table, offset });
+        let stripe = &self.stripes[(offset / BLOCK_BYTES_TYPICAL) as usize % STRIPES];
+        let counter = if found.is_some() { &stripe.hits } else { &stripe.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+        found
+    }
+
+    pub(crate) fn insert(&self, table: u64, offset: u64, block: &Arc<Block>) {
+        self.blocks.insert(BlockKey { table, offset }, Arc::clone(block));
+    }
+
+    /// Drops every block. Readers keep those they hold.
+    pub fn clear(&self) {
+        self.blocks.clear();
+    }
+
+    pub fn stats(&self) -> CacheStats {
+        let sum = |counter: fn(&Stripe) -> &AtomicU64| {
+            self.stripes.iter().map(|stripe| counter(stripe).load(Ordering::Relaxed)).sum()
+        };
+        CacheStats {
+            hits: sum(|stripe| &stripe.hits),
+            misses: sum(|stripe| &stripe.misses),
+            bytes: self.blocks.weight(),
+            capacity_bytes: self.capacity_bytes,
+            blocks: self.blocks.len() as u64,
+        }
+    }
+}

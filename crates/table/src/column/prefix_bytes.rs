@@ -1,0 +1,464 @@
+//! Sorted byte strings with shared prefixes, readable in place at any row.
+//!
+//! Rows form bundles of 16. The prefix shared by the whole column is stored once, the prefix
+//! shared by a bundle once per bundle, and of each row only what follows both:
+//!
+//! ```text
+//! +-------+-------+------------------+-----------------------+--------------+--------+
+//! | shift | width | prefix bytes u32 | (slices + 1) x offset | block prefix | slices |
+//! +-------+-------+------------------+-----------------------+--------------+--------+
+//!
+//! slices = [bundle 0 prefix][row 0][row 1]..[row 15][bundle 1 prefix][row 16]..
+//! row r of bundle b = r >> shift is slice r + b + 1; its bundle's prefix is slice b * 17
+//! ```
+//! Worked example: `user:100`, `user:101`, `user:101`, `user:17` are the block prefix `user:1` and,
+//! in one bundle, the slices ``, `00`, `01`, ``, `7`.
+//!
+//! A row that equals the row before it is an empty slice, unless it begins a bundle. No other row
+//! but the first of a bundle can be empty, because strings ascend. So reading steps back at most
+//! 15 rows, and only over duplicates.
+//!
+//! Search is binary over the bundles (a bundle's prefix and first row are neighbours in memory, so
+//! its first string is one slice and one comparison), then binary over the rows of one bundle.
+
+use std::cmp::Ordering;
+
+use super::{Column, Offsets, load_u32};
+use crate::{
+    fault::Fault,
+    format::{BUNDLE_SHIFT, BUNDLE_SHIFT_MAX, encoding},
+};
+
+const HEAD_BYTES: usize = 6;
+
+/// A parsed column of sorted strings.
+#[derive(Debug, Clone, Copy)]
+pub struct PrefixBytes {
+    offsets: Offsets,
+    prefix_start: u32,
+    /// Where the block prefix ends and slice 0 begins.
+    data: u32,
+    rows: u32,
+    shift: u8,
+}
+
+impl PrefixBytes {
+    pub fn parse(block: &[u8], column: &Column, rows: usize) -> Result<PrefixBytes, Fault> {
+        if column.encoding != encoding::PREFIX_BYTES {
+            return Err(column.damaged("prefix bytes", format!("encoding {}", column.encoding)));
+        }
+        let bytes = &block[column.start as usize..column.end as usize];
+        if bytes.len() < HEAD_BYTES {
+            return Err(column.short(HEAD_BYTES));
+        }
+        let (shift, width) = (bytes[0], bytes[1]);
+        if shift == 0 || shift > BUNDLE_SHIFT_MAX {
+            return Err(column.damaged(format!("bundle shift 1 to {BUNDLE_SHIFT_MAX}"), shift));
+        }
+        if !matches!(width, 1 | 2 | 4) {
+            return Err(column.damaged("offset width 1, 2 or 4", width));
+        }
+        let prefix_bytes = load_u32(bytes, 2) as usize;
+        let slices = rows + rows.div_ceil(1 << shift);
+        let head = HEAD_BYTES + (slices + 1) * usize::from(width);
+        let data_bytes = bytes
+            .len()
+            .checked_sub(head + prefix_bytes)
+            .ok_or_else(|| column.short(head + prefix_bytes))?;
+        let offsets = Offsets { at: column.start + HEAD_BYTES as u32, width };
+        offsets.check(block, slices + 1, data_bytes, column)?;
+        let prefix_start = column.start + head as u32;
+        Ok(PrefixBytes {
+            offsets,
+            prefix_start,
+            data: prefix_start + prefix_bytes as u32,
+            rows: rows as u32,
+            shift,
+        })
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows as usize
+    }
+
+    /// The prefix shared by all rows.
+    #[inline]
+    pub fn block_prefix<'a>(&self, block: &'a [u8]) -> &'a [u8] {
+        &block[self.prefix_start as usize..self.data as usize]
+    }
+
+    #[inline(always)]
+    fn slice<'a>(&self, block: &'a [u8], index: usize) -> &'a [u8] {
+        let (start, end) = self.offsets.pair(block, index);
+        &block[self.data as usize + start..self.data as usize + end]
+    }
+
+    #[inline(always)]
+    fn bundle_of(&self, row: usize) -> usize {
+        row >> self.shift
+    }
+
+    #[inline(always)]
+    fn bundle_prefix<'a>(&self, block: &'a [u8], bundle: usize) -> &'a [u8] {
+        self.slice(block, (bundle << self.shift) + bundle)
+    }
+
+    /// The bundle's first string without the block prefix: two neighbouring slices as one.
+    #[inline(always)]
+    fn bundle_first<'a>(&self, block: &'a [u8], bundle: usize) -> &'a [u8] {
+        let index = (bundle << self.shift) + bundle;
+        let start = self.offsets.get(block, index);
+        let end = self.offsets.get(block, index + 2);
+        &block[self.data as usize + start..self.data as usize + end]
+    }
+
+    /// What row `row` has behind its bundle's prefix.
+    #[inline(always)]
+    fn suffix<'a>(&self, block: &'a [u8], row: usize) -> &'a [u8] {
+        let bundle = self.bundle_of(row);
+        let first = bundle << self.shift;
+        let mut row = row;
+        loop {
+            let slice = self.slice(block, row + bundle + 1);
+            if !slice.is_empty() || row == first {
+                return slice;
+            }
+            row -= 1;
+        }
+    }
+
+    /// The first row that is at or after `key`, and whether it equals `key`; `rows` when all are
+    /// before it.
+    #[inline]
+    pub fn find(&self, block: &[u8], key: &[u8]) -> (usize, bool) {
+        let rows = self.rows as usize;
+        let prefix = self.block_prefix(block);
+        let Some(rest) = key.strip_prefix(prefix) else {
+            return if key < prefix { (0, false) } else { (rows, false) };
+        };
+        // `low` counts the bundles whose first string is before the key.
+        let bundles = rows.div_ceil(1 << self.shift);
+        self.find_among(block, rest, 0, bundles)
+    }
+
+    /// [`PrefixBytes::find`] behind the block prefix, when the bundles before `low` are known to
+    /// begin before `rest` and those from `high` on not to.
+    #[inline]
+    fn find_among(
+        &self,
+        block: &[u8],
+        rest: &[u8],
+        mut low: usize,
+        mut high: usize,
+    ) -> (usize, bool) {
+        let rows = self.rows as usize;
+        let bundles = rows.div_ceil(1 << self.shift);
+        while low < high {
+            let middle = (low + high) / 2;
+            if self.bundle_first(block, middle) < rest {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        if low > 0 {
+            // The key is behind the first row of bundle `low - 1`, so it can be in there.
+            let bundle = low - 1;
+            let first = bundle << self.shift;
+            let end = (first + (1 << self.shift)).min(rows);
+            // Without the bundle's prefix the key, being after the first row, is after them all.
+            if let Some(rest) = rest.strip_prefix(self.bundle_prefix(block, bundle)) {
+                let (mut a, mut b) = (first + 1, end);
+                let mut equal = false;
+                while a < b {
+                    let middle = (a + b) / 2;
+                    match self.suffix(block, middle).cmp(rest) {
+                        Ordering::Less => a = middle + 1,
+                        order => {
+                            equal = order == Ordering::Equal;
+                            b = middle;
+                        }
+                    }
+                }
+                if a < end {
+                    return (a, equal);
+                }
+            }
+            if end == rows {
+                return (rows, false);
+            }
+        }
+        debug_assert!(low < bundles);
+        (low << self.shift, self.bundle_first(block, low) == rest)
+    }
+
+    /// Compares row `row` with `rest`, a string without the block prefix.
+    pub fn compare(&self, block: &[u8], row: usize, rest: &[u8]) -> Ordering {
+        let prefix = self.bundle_prefix(block, self.bundle_of(row));
+        match rest.strip_prefix(prefix) {
+            Some(rest) => self.suffix(block, row).cmp(rest),
+            // `rest` may be a proper prefix of the bundle's prefix: then the row is after it.
+            None => prefix.cmp(rest),
+        }
+    }
+
+    /// Appends row `row` to `out`.
+    pub fn append_to(&self, block: &[u8], row: usize, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.block_prefix(block));
+        out.extend_from_slice(self.bundle_prefix(block, self.bundle_of(row)));
+        out.extend_from_slice(self.suffix(block, row));
+    }
+}
+
+/// Materialises the rows of a column into one reused buffer, and copies only what changed: inside
+/// a bundle that is the suffix.
+#[derive(Debug)]
+pub struct KeyCursor {
+    key: Vec<u8>,
+    /// The bundle whose prefix `key` begins with; `usize::MAX` when none.
+    bundle: usize,
+    /// How many bytes of `key` belong to the prefixes.
+    shared: usize,
+}
+
+impl KeyCursor {
+    pub fn new() -> KeyCursor {
+        KeyCursor { key: Vec::new(), bundle: usize::MAX, shared: 0 }
+    }
+
+    /// Forgets the block that the key came from; to be called before a move to another one.
+    pub fn leave_block(&mut self) {
+        self.bundle = usize::MAX;
+    }
+
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    #[inline]
+    pub fn move_to(&mut self, column: &PrefixBytes, block: &[u8], row: usize) {
+        let bundle = column.bundle_of(row);
+        if bundle != self.bundle {
+            self.key.clear();
+            self.key.extend_from_slice(column.block_prefix(block));
+            self.key.extend_from_slice(column.bundle_prefix(block, bundle));
+            self.shared = self.key.len();
+            self.bundle = bundle;
+        } else {
+            self.key.truncate(self.shared);
+        }
+        self.key.extend_from_slice(column.suffix(block, row));
+    }
+}
+
+/// Collects sorted strings and writes them as a column.
+///
+/// The prefix of a bundle is the least of the prefixes that neighbours in it share, because the
+/// strings ascend; the caller knows each from its order check, so nothing is compared twice.
+#[derive(Debug, Default)]
+pub struct PrefixBytesBuilder {
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
+    /// Bit r: row r equals row r - 1.
+    same: Vec<u64>,
+    same_count: usize,
+    /// Length of the prefix of each bundle, from the start of the string.
+    bundles: Vec<u32>,
+    /// Length of the prefix of all strings.
+    prefix: usize,
+    /// Scratch of [`PrefixBytesBuilder::encode`].
+    offsets: Vec<u32>,
+}
+
+impl PrefixBytesBuilder {
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+        self.same.clear();
+        self.same_count = 0;
+        self.bundles.clear();
+        self.prefix = 0;
+    }
+
+    pub fn rows(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Bytes of all strings, whole.
+    pub fn raw_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Bytes that the strings take in the column at most, offsets apart.
+    pub fn encoded_bytes_max(&self) -> usize {
+        self.bytes.len() - self.prefix * self.rows().saturating_sub(1)
+    }
+
+    pub fn get(&self, row: usize) -> &[u8] {
+        let start = if row == 0 { 0 } else { self.ends[row - 1] as usize };
+        &self.bytes[start..self.ends[row] as usize]
+    }
+
+    pub fn last(&self) -> &[u8] {
+        self.rows().checked_sub(1).map_or(&[], |row| self.get(row))
+    }
+
+    /// The words of the bitmap "equals the row before".
+    pub fn same_words(&self) -> &[u64] {
+        &self.same
+    }
+
+    fn is_same(&self, row: usize) -> bool {
+        self.same_count > 0 && self.same[row / 64] >> (row % 64) & 1 != 0
+    }
+
+    /// Adds the next string, which shares its first `shared` bytes with the one before, and `same`
+    /// says whether it equals it.
+    #[inline]
+    pub fn push(&mut self, string: &[u8], shared: usize, same: bool) {
+        let row = self.ends.len();
+        if row == 0 {
+            self.prefix = string.len();
+        } else {
+            self.prefix = self.prefix.min(shared);
+        }
+        if row & ((1 << BUNDLE_SHIFT) - 1) == 0 {
+            self.bundles.push(string.len() as u32);
+        } else if let Some(bundle) = self.bundles.last_mut() {
+            *bundle = (*bundle).min(shared as u32);
+        }
+        if row.is_multiple_of(64) {
+            self.same.push(0);
+        }
+        if same && row > 0 {
+            self.same[row / 64] |= 1 << (row % 64);
+            self.same_count += 1;
+        }
+        self.bytes.extend_from_slice(string);
+        self.ends.push(self.bytes.len() as u32);
+    }
+
+    /// Appends the column.
+    pub fn encode(&mut self, out: &mut Vec<u8>) {
+        self.offsets.clear();
+        self.offsets.push(0);
+        let (mut start, mut total) = (0usize, 0usize);
+        for (row, &end) in self.ends.iter().enumerate() {
+            let bundle = self.bundles[row >> BUNDLE_SHIFT] as usize;
+            let first = row & ((1 << BUNDLE_SHIFT) - 1) == 0;
+            if first {
+                total += bundle - self.prefix;
+                self.offsets.push(total as u32);
+            }
+            if first || !self.is_same(row) {
+                total += end as usize - start - bundle;
+            }
+            self.offsets.push(total as u32);
+            start = end as usize;
+        }
+        let width = Offsets::width_for(total);
+        out.reserve(HEAD_BYTES + self.offsets.len() * usize::from(width) + self.prefix + total);
+        out.push(BUNDLE_SHIFT);
+        out.push(width);
+        out.extend_from_slice(&(self.prefix as u32).to_le_bytes());
+        Offsets::encode(&self.offsets, width, out);
+        if self.rows() > 0 {
+            out.extend_from_slice(&self.get(0)[..self.prefix]);
+        }
+        start = 0;
+        for (row, &end) in self.ends.iter().enumerate() {
+            let string = &self.bytes[start..end as usize];
+            start = end as usize;
+            let bundle = self.bundles[row >> BUNDLE_SHIFT] as usize;
+            if row & ((1 << BUNDLE_SHIFT) - 1) == 0 {
+                out.extend_from_slice(&string[self.prefix..]);
+            } else if !self.is_same(row) {
+                out.extend_from_slice(&string[bundle..]);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sluice_env::Rng;
+
+    use super::*;
+    use crate::column::common_prefix;
+
+    fn encode(strings: &[Vec<u8>]) -> (Vec<u8>, PrefixBytes) {
+        let mut builder = PrefixBytesBuilder::default();
+        for (row, string) in strings.iter().enumerate() {
+            let before: &[u8] = if row == 0 { &[] } else { &strings[row - 1] };
+            builder.push(string, common_prefix(before, string), row > 0 && before == &string[..]);
+        }
+        let mut bytes = vec![0xaa; 5];
+        builder.encode(&mut bytes);
+        let end = bytes.len() as u32;
+        let column = Column { role: 1, encoding: encoding::PREFIX_BYTES, start: 5, end };
+        let parsed = PrefixBytes::parse(&bytes, &column, strings.len()).unwrap();
+        (bytes, parsed)
+    }
+
+    fn check(strings: &[Vec<u8>], probes: &[Vec<u8>]) {
+        let (bytes, column) = encode(strings);
+        let mut cursor = KeyCursor::new();
+        for (row, string) in strings.iter().enumerate() {
+            let mut out = Vec::new();
+            column.append_to(&bytes, row, &mut out);
+            assert_eq!(&out, string, "row {row}");
+            cursor.move_to(&column, &bytes, row);
+            assert_eq!(cursor.key(), string);
+        }
+        for row in (0..strings.len()).rev() {
+            cursor.move_to(&column, &bytes, row);
+            assert_eq!(cursor.key(), strings[row]);
+        }
+        for probe in probes.iter().chain(strings) {
+            let row = strings.partition_point(|string| string < probe);
+            let equal = strings.get(row) == Some(probe);
+            assert_eq!(column.find(&bytes, probe), (row, equal), "{probe:?} in {strings:?}");
+            let prefix = column.block_prefix(&bytes);
+            if let Some(rest) = probe.strip_prefix(prefix) {
+                for (row, string) in strings.iter().enumerate() {
+                    assert_eq!(column.compare(&bytes, row, rest), string.cmp(probe));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_worked_example_has_the_bytes_of_the_picture() {
+        let strings = [&b"user:100"[..], b"user:101", b"user:101", b"user:17"];
+        let (bytes, _) = encode(&strings.map(|string| string.to_vec()));
+        assert_eq!(&bytes[5..], b"\x04\x01\x06\0\0\0\x00\x00\x02\x04\x04\x05user:100017");
+    }
+
+    #[test]
+    fn random_columns_read_and_search_like_a_sorted_list() {
+        let seed = 0x5eed_0001;
+        println!("seed {seed:#x}");
+        let mut rng = Rng::new(seed);
+        for round in 0..300 {
+            let letters = 1 + rng.below(4);
+            let length = 1 + rng.below(if round % 3 == 0 { 3 } else { 12 });
+            let lead = vec![b'p'; rng.below(4) as usize];
+            let string = |rng: &mut Rng| {
+                let mut string = if rng.one_in(20) { Vec::new() } else { lead.clone() };
+                for _ in 0..rng.below(length + 1) {
+                    string.push(b'a' + rng.below(letters) as u8);
+                }
+                string
+            };
+            let rows = 1 + rng.below(100);
+            let mut strings: Vec<_> = (0..rows).map(|_| string(&mut rng)).collect();
+            if rng.one_in(3) {
+                let again = strings[0].clone();
+                strings.extend((0..rng.below(50)).map(|_| again.clone()));
+            }
+            strings.sort();
+            let probes: Vec<_> = (0..40).map(|_| string(&mut rng)).collect();
+            check(&strings, &probes);
+        }
+    }
+}

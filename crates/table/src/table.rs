@@ -1,0 +1,283 @@
+//! An open table: point reads, and the blocks that iterators walk.
+//!
+//! Opening reads footer, properties, index and filter, and pins the last two; after that a read
+//! touches data blocks only, through the cache. A table never changes, so nothing here locks, and
+//! a damaged block fails the reads that need it and no others.
+
+use std::{
+    ops::Deref,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use sluice_base::{Error, ErrorKind, FileNo, Result, Trailer, checksum};
+use sluice_env::{File, Fs, OpenMode};
+
+use crate::{
+    block::Block,
+    cache::BlockCache,
+    envelope,
+    fault::Fault,
+    filter::Filter,
+    footer::Footer,
+    format::FOOTER_BYTES,
+    index::{BlockStats, Handle, Index},
+    properties::Properties,
+    schema::Schema,
+};
+
+/// An open table. Shared as `Arc<Table>`.
+#[derive(Debug)]
+pub struct Table {
+    file: Arc<dyn File>,
+    path: PathBuf,
+    file_no: FileNo,
+    file_bytes: u64,
+    cache: Arc<BlockCache>,
+    cache_table: u64,
+    footer: Footer,
+    index: Index,
+    filter: Option<Filter>,
+    properties: Properties,
+}
+
+impl Table {
+    /// Opens the table at `path`. A file that is cut, padded or damaged in what is read here is
+    /// [`ErrorKind::Corruption`], one of a newer format or another schema
+    /// [`ErrorKind::Unsupported`].
+    pub fn open(
+        fs: &Arc<dyn Fs>,
+        path: &Path,
+        file_no: FileNo,
+        cache: &Arc<BlockCache>,
+    ) -> Result<Table> {
+        let io = |error| Error::io(format!("open table {}", path.display()), error);
+        let file = fs.open(path, OpenMode::Read).map_err(io)?;
+        let file_bytes = file.len().map_err(io)?;
+        let Some(footer_at) = file_bytes.checked_sub(FOOTER_BYTES as u64) else {
+            let expected = format!("a table of at least {FOOTER_BYTES} bytes");
+            return Err(Error::corruption(path, 0, expected, format!("{file_bytes} bytes")));
+        };
+        let mut raw = [0; FOOTER_BYTES];
+        read_exact(&*file, path, &mut raw, footer_at)?;
+        let footer = Footer::decode(&raw, file_bytes).map_err(|fault| fault.at(path, footer_at))?;
+
+        let properties_at = footer.properties.offset;
+        let at_properties = |fault: Fault| fault.at(path, properties_at);
+        let payload = read_payload(&*file, path, footer.properties)?;
+        let crc = checksum::crc32c(&payload);
+        if crc != footer.properties_crc {
+            return Err(at_properties(Fault::damaged(
+                format!("properties checksum {:08x}", footer.properties_crc),
+                format!("{crc:08x}"),
+            )));
+        }
+        let properties = Properties::decode(&payload).map_err(at_properties)?;
+        check_schema(&properties.schema, footer.schema_hash).map_err(at_properties)?;
+
+        let index_at = footer.index.offset;
+        let index = Index::parse(read_payload(&*file, path, footer.index)?, footer.data_end())
+            .map_err(|fault| fault.at(path, index_at))?;
+        if index.blocks() as u64 != properties.data_blocks {
+            let expected = format!("an index of {} blocks", properties.data_blocks);
+            return Err(Fault::damaged(expected, index.blocks()).at(path, index_at));
+        }
+        let filter = if footer.filter == Handle::default() {
+            None
+        } else {
+            let payload = read_payload(&*file, path, footer.filter)?;
+            Some(Filter::parse(&payload).map_err(|fault| fault.at(path, footer.filter.offset))?)
+        };
+        Ok(Table {
+            file,
+            path: path.to_owned(),
+            file_no,
+            file_bytes,
+            cache: Arc::clone(cache),
+            cache_table: cache.next_table(),
+            footer,
+            index,
+            filter,
+            properties,
+        })
+    }
+
+    /// The newest entry of `key` at or after `seek` in the internal order, that is, with a trailer
+    /// of at most `seek`. `hash` is [`crate::filter_hash`] of the key.
+    #[inline]
+    pub fn get(
+        &self,
+        key: &[u8],
+        hash: u64,
+        seek: Trailer,
+    ) -> Result<Option<(Trailer, PinnedValue)>> {
+        if let Some(filter) = &self.filter
+            && !filter.may_contain(hash)
+        {
+            return Ok(None);
+        }
+        let at = self.index.find(key, seek);
+        if at == self.index.blocks() {
+            return Ok(None);
+        }
+        let block = self.block(at, true)?;
+        // Past the block's end nothing of this key follows: the separator says so.
+        let (row, equal) = block.find(key, seek);
+        if !equal {
+            return Ok(None);
+        }
+        let trailer = block.trailer(row);
+        let (start, end) = block.value_range(row);
+        Ok(Some((trailer, PinnedValue { block, start: start as u32, end: end as u32 })))
+    }
+
+    /// Whether the filter lets `hash` pass; true without a filter.
+    #[inline]
+    pub fn may_contain(&self, hash: u64) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.may_contain(hash))
+    }
+
+    pub fn file_no(&self) -> FileNo {
+        self.file_no
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
+    pub fn properties(&self) -> &Properties {
+        &self.properties
+    }
+
+    /// Bytes of index and filter, which stay in memory as long as the table is open.
+    pub fn pinned_bytes(&self) -> usize {
+        self.index.memory_bytes() + self.filter.as_ref().map_or(0, Filter::memory_bytes)
+    }
+
+    /// About where in the file entries at or after `key` begin: the difference of two such offsets
+    /// estimates the size of a range.
+    pub fn approximate_offset(&self, key: &[u8]) -> u64 {
+        match self.index.find(key, Trailer(u64::MAX)) {
+            at if at == self.index.blocks() => self.footer.data_end(),
+            at => self.index.handle(at).offset,
+        }
+    }
+
+    /// How many data blocks the table has.
+    pub fn blocks(&self) -> usize {
+        self.index.blocks()
+    }
+
+    /// What the index says of data block `at`, `None` behind the last.
+    pub fn block_stats(&self, at: usize) -> Option<BlockStats> {
+        (at < self.index.blocks()).then(|| self.index.stats(at))
+    }
+
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    pub(crate) fn footer(&self) -> &Footer {
+        &self.footer
+    }
+
+    pub(crate) fn filter(&self) -> Option<&Filter> {
+        self.filter.as_ref()
+    }
+
+    pub(crate) fn file(&self) -> &dyn File {
+        &*self.file
+    }
+
+    pub(crate) fn cached(&self, handle: Handle) -> Option<Arc<Block>> {
+        self.cache.get(self.cache_table, handle.offset)
+    }
+
+    /// Data block `at`, from the cache or from the file.
+    #[inline]
+    pub(crate) fn block(&self, at: usize, fill_cache: bool) -> Result<Arc<Block>> {
+        let handle = self.index.handle(at);
+        match self.cached(handle) {
+            Some(block) => Ok(block),
+            None => self.load(handle, fill_cache),
+        }
+    }
+
+    #[cold]
+    fn load(&self, handle: Handle, fill_cache: bool) -> Result<Arc<Block>> {
+        let block = Arc::new(self.parse(handle, read_payload(&*self.file, &self.path, handle)?)?);
+        if fill_cache {
+            self.cache.insert(self.cache_table, handle.offset, &block);
+        }
+        Ok(block)
+    }
+
+    pub(crate) fn parse(&self, handle: Handle, payload: Box<[u8]>) -> Result<Block> {
+        Block::parse(payload).map_err(|fault| fault.at(&self.path, handle.offset))
+    }
+}
+
+/// Refuses a schema that this build cannot read, and a descriptor that is not the footer's.
+fn check_schema(schema: &Schema, hash: u64) -> Result<(), Fault> {
+    if schema.hash() != hash {
+        return Err(Fault::damaged(
+            format!("schema hash {hash:016x}"),
+            format!("{:016x}", schema.hash()),
+        ));
+    }
+    if *schema != Schema::whole_key() {
+        return Err(Fault::unsupported(format!(
+            "key schema {:?} version {} ({hash:016x})",
+            schema.name, schema.version
+        )));
+    }
+    Ok(())
+}
+
+/// Reads and opens the block at `handle`, whose bounds the footer or the index vouched for.
+pub(crate) fn read_payload(file: &dyn File, path: &Path, handle: Handle) -> Result<Box<[u8]>> {
+    let bytes = usize::try_from(handle.bytes)
+        .map_err(|_| Error::new(ErrorKind::Unsupported, "a block beyond this machine's memory"))?;
+    let mut stored = vec![0; bytes];
+    read_exact(file, path, &mut stored, handle.offset)?;
+    envelope::open_owned(stored).map_err(|fault| fault.at(path, handle.offset))
+}
+
+/// Fills `buf`; a file that ends early has been cut since it was opened.
+pub(crate) fn read_exact(file: &dyn File, path: &Path, buf: &mut [u8], offset: u64) -> Result<()> {
+    file.read_exact_at(buf, offset).map_err(|error| {
+        if error.kind() == std::io::ErrorKind::UnexpectedEof {
+            let expected = format!("{} bytes", buf.len());
+            Error::corruption(path, offset, expected, "the end of the file")
+        } else {
+            Error::io(format!("read table {} at {offset}", path.display()), error)
+        }
+    })
+}
+
+/// A value that keeps its block alive and borrows from it.
+#[derive(Debug, Clone)]
+pub struct PinnedValue {
+    block: Arc<Block>,
+    start: u32,
+    end: u32,
+}
+
+impl Deref for PinnedValue {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        &self.block.bytes()[self.start as usize..self.end as usize]
+    }
+}
+
+impl AsRef<[u8]> for PinnedValue {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}

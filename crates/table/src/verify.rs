@@ -1,0 +1,184 @@
+//! Reads a whole table and checks everything that can be checked: checksums, order, separators,
+//! statistics, filter, and every count of the properties. What a read trusts, this proves.
+
+use std::{cmp::Ordering, sync::Arc};
+
+use sluice_base::{Error, Kind, Result, SeqNo, Trailer};
+
+use crate::{
+    block::Block, column::KeyCursor, fault::Fault, filter::filter_hash, index::BlockStats,
+    readahead::Readahead, table::Table,
+};
+
+/// Bytes of one read.
+const READ_BYTES: usize = 1 << 20;
+
+/// Most errors that a report lists; the rest is counted.
+const ERRORS_MAX: usize = 100;
+
+/// What a verification found.
+#[derive(Debug, Default)]
+pub struct VerifyReport {
+    /// Data blocks and entries that were read and are sound.
+    pub blocks: u64,
+    pub entries: u64,
+    /// The first errors, at most 100, in file order.
+    pub errors: Vec<Error>,
+    pub errors_total: u64,
+}
+
+impl VerifyReport {
+    /// The first error, for callers that only want to know.
+    pub fn into_result(mut self) -> Result<()> {
+        if self.errors.is_empty() { Ok(()) } else { Err(self.errors.swap_remove(0)) }
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.errors_total += 1;
+        if self.errors.len() < ERRORS_MAX {
+            self.errors.push(error);
+        }
+    }
+}
+
+/// What the entries add up to.
+#[derive(Debug)]
+struct Totals {
+    entries: u64,
+    tombstones: u64,
+    keys: u64,
+    key_bytes: u64,
+    value_bytes: u64,
+    seq_min: SeqNo,
+    seq_max: SeqNo,
+    smallest: Option<(Vec<u8>, Trailer)>,
+    last: Option<(Vec<u8>, Trailer)>,
+}
+
+impl Table {
+    /// Reads every block from the file, past the cache, and checks it. Goes on behind a damaged
+    /// block, so that the report names all of them.
+    pub fn verify(self: &Arc<Self>) -> VerifyReport {
+        let mut report = VerifyReport::default();
+        let mut readahead = Readahead::uncached(READ_BYTES);
+        let mut totals = Totals {
+            entries: 0,
+            tombstones: 0,
+            keys: 0,
+            key_bytes: 0,
+            value_bytes: 0,
+            seq_min: SeqNo::MAX,
+            seq_max: SeqNo::ZERO,
+            smallest: None,
+            last: None,
+        };
+        for at in 0..self.index().blocks() {
+            let offset = self.index().handle(at).offset;
+            let checked = readahead.block(self, at).and_then(|block| {
+                self.check_block(at, &block, &mut totals)
+                    .map_err(|fault| fault.at(self.path(), offset))
+            });
+            match checked {
+                Ok(()) => report.blocks += 1,
+                Err(error) => report.fail(error),
+            }
+        }
+        report.entries = totals.entries;
+        // Totals over a table with damaged blocks say nothing.
+        if report.errors.is_empty()
+            && let Err(fault) = self.check_totals(&totals)
+        {
+            report.fail(fault.at(self.path(), self.footer().properties.offset));
+        }
+        report
+    }
+
+    fn check_block(&self, at: usize, block: &Block, totals: &mut Totals) -> Result<(), Fault> {
+        let mut cursor = KeyCursor::new();
+        let mut stats = BlockStats { rows: block.rows() as u64, ..BlockStats::default() };
+        for row in 0..block.rows() {
+            block.move_cursor(&mut cursor, row);
+            let (key, trailer) = (cursor.key(), block.trailer(row));
+            let mut same = false;
+            if let Some((last_key, last_trailer)) = &totals.last {
+                same = key == last_key;
+                if compare(key, trailer, last_key, *last_trailer) != Ordering::Greater {
+                    return Err(Fault::damaged("ascending entries", format!("row {row} is not")));
+                }
+                if row > 0 && same != block.is_same_key(row) {
+                    return Err(Fault::damaged("a true same_key bit", format!("row {row}: other")));
+                }
+            }
+            if block.find(key, trailer) != (row, true) {
+                return Err(Fault::damaged("rows that a search finds", format!("row {row}")));
+            }
+            if !self.may_contain(filter_hash(key)) {
+                return Err(Fault::damaged("keys that the filter knows", format!("row {row}")));
+            }
+            let tombstone = trailer.kind() == Some(Kind::Delete);
+            stats.tombstones += u64::from(tombstone);
+            totals.entries += 1;
+            totals.tombstones += u64::from(tombstone);
+            totals.keys += u64::from(!same);
+            totals.key_bytes += key.len() as u64;
+            totals.value_bytes += block.value(row).len() as u64;
+            totals.seq_min = totals.seq_min.min(trailer.seq());
+            totals.seq_max = totals.seq_max.max(trailer.seq());
+            if totals.smallest.is_none() {
+                totals.smallest = Some((key.to_vec(), trailer));
+            }
+            let (last_key, last_trailer) =
+                totals.last.get_or_insert_with(|| (Vec::new(), Trailer(0)));
+            last_key.clear();
+            last_key.extend_from_slice(key);
+            *last_trailer = trailer;
+            if row == 0 && at > 0 {
+                let (separator, bound) = self.index().separator(at - 1);
+                if compare(key, trailer, &separator, bound) != Ordering::Greater {
+                    return Err(Fault::damaged("a first entry behind the separator", "not so"));
+                }
+            }
+        }
+        let (separator, bound) = self.index().separator(at);
+        if let Some((key, trailer)) = &totals.last
+            && compare(key, *trailer, &separator, bound) == Ordering::Greater
+        {
+            return Err(Fault::damaged("a last entry up to the separator", "one behind it"));
+        }
+        if stats != self.index().stats(at) {
+            let expected = format!("{:?}", self.index().stats(at));
+            return Err(Fault::damaged(expected, format!("{stats:?}")));
+        }
+        Ok(())
+    }
+
+    fn check_totals(&self, totals: &Totals) -> Result<(), Fault> {
+        let properties = self.properties();
+        let numbers = [
+            ("count.entries", properties.entries, totals.entries),
+            ("count.delete", properties.tombstones, totals.tombstones),
+            ("count.keys", properties.keys, totals.keys),
+            ("raw.key_bytes", properties.raw_key_bytes, totals.key_bytes),
+            ("raw.value_bytes", properties.raw_value_bytes, totals.value_bytes),
+            ("seq.min", properties.seq_min.0, totals.seq_min.0),
+            ("seq.max", properties.seq_max.0, totals.seq_max.0),
+            ("data.bytes", properties.data_bytes, self.footer().data_end()),
+        ];
+        for (name, expected, found) in numbers {
+            if expected != found {
+                return Err(Fault::damaged(format!("{name} {expected}"), found));
+            }
+        }
+        if totals.smallest.as_ref() != Some(&properties.smallest)
+            || totals.last.as_ref() != Some(&properties.largest)
+        {
+            return Err(Fault::damaged("the smallest and largest key of the properties", "others"));
+        }
+        Ok(())
+    }
+}
+
+/// The internal order: keys ascend, trailers of one key descend.
+fn compare(a: &[u8], a_trailer: Trailer, b: &[u8], b_trailer: Trailer) -> Ordering {
+    a.cmp(b).then(b_trailer.cmp(&a_trailer))
+}

@@ -1,0 +1,232 @@
+//! Damage of every kind: each flipped byte, each cut, misuse of the writer, failing files. A
+//! table answers with an error or with the truth.
+
+mod common;
+
+use std::{path::Path, sync::Arc};
+
+use common::{Entry, PATH, build, delete, mem_fs, open, put};
+use sluice_base::{ErrorKind, FileNo, Kind, Result, SeqNo, Trailer};
+use sluice_env::{Fs, Rng};
+use sluice_table::{
+    BlockCache, Compression, IterOptions, Table, TableIter, TableOptions, TableWriter, filter_hash,
+};
+
+fn small_entries() -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for number in 0..60u64 {
+        let key = format!("key:{number:03}");
+        if number % 7 == 0 {
+            entries.push(delete(key.as_bytes(), 100 + number));
+        }
+        entries.push(put(key.as_bytes(), 1 + number, key.repeat(2).as_bytes()));
+    }
+    entries
+}
+
+fn small_options(compression: Compression) -> TableOptions {
+    TableOptions { block_bytes: 512, compression, ..TableOptions::default() }
+}
+
+/// Every entry that can be read is true; says whether nothing failed.
+fn read_all(table: &Arc<Table>, entries: &[Entry]) -> bool {
+    let mut whole = true;
+    for (key, trailer, value) in entries {
+        match table.get(key, filter_hash(key), *trailer) {
+            Ok(Some((found, bytes))) => assert_eq!((found, &bytes[..]), (*trailer, &value[..])),
+            Ok(None) => panic!("{} is gone without an error", key.escape_ascii()),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+                let damage = error.damage().unwrap();
+                assert_eq!(damage.file, Path::new(PATH));
+                whole = false;
+            }
+        }
+    }
+    let walk = |iter: &mut TableIter| -> Result<()> {
+        let mut at = 0;
+        let mut on = iter.seek_to_first()?;
+        while on {
+            let (key, trailer, value) = &entries[at];
+            assert_eq!(
+                (iter.key(), iter.trailer(), iter.value()),
+                (&key[..], *trailer, &value[..])
+            );
+            at += 1;
+            on = iter.next()?;
+        }
+        assert_eq!(at, entries.len());
+        Ok(())
+    };
+    for options in [IterOptions::default(), IterOptions::sequential()] {
+        let mut iter = TableIter::new(Arc::clone(table), options);
+        if walk(&mut iter).is_err() {
+            assert!(!iter.valid());
+            whole = false;
+        }
+    }
+    whole
+}
+
+#[test]
+fn every_flipped_byte_is_an_error_and_never_a_lie() {
+    for compression in [Compression::None, Compression::Lz4] {
+        let (mem, fs) = mem_fs();
+        let entries = small_entries();
+        let summary = build(&fs, &entries, small_options(compression));
+        let cache = BlockCache::new(0);
+        assert!(read_all(&open(&fs, &cache).unwrap(), &entries));
+        for offset in 0..summary.file_bytes {
+            for xor in [0x01, 0x80, 0xff] {
+                mem.corrupt(PATH, offset, xor).unwrap();
+                match open(&fs, &cache) {
+                    Ok(table) => {
+                        assert!(!read_all(&table, &entries), "byte {offset} is not covered");
+                        let report = table.verify();
+                        assert_eq!((report.errors.len(), report.errors_total), (1, 1));
+                        assert_eq!(report.blocks + 1, table.blocks() as u64);
+                    }
+                    Err(error) => {
+                        assert_eq!(error.kind(), ErrorKind::Corruption, "byte {offset}: {error}");
+                    }
+                }
+                mem.corrupt(PATH, offset, xor).unwrap();
+            }
+        }
+        assert!(read_all(&open(&fs, &cache).unwrap(), &entries));
+    }
+}
+
+#[test]
+fn a_cut_or_padded_table_does_not_open() {
+    let (mem, fs) = mem_fs();
+    build(&fs, &small_entries(), small_options(Compression::Lz4));
+    let whole = mem.read(PATH).unwrap();
+    let cache = BlockCache::new(0);
+    for bytes in 0..whole.len() {
+        mem.write(PATH, &whole[..bytes]).unwrap();
+        let error = open(&fs, &cache).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{bytes} bytes: {error}");
+        assert!(error.damage().is_some());
+    }
+    mem.write(PATH, &[&whole[..], b"x"].concat()).unwrap();
+    assert_eq!(open(&fs, &cache).unwrap_err().kind(), ErrorKind::Corruption);
+    mem.write(PATH, &whole).unwrap();
+    assert!(open(&fs, &cache).is_ok());
+}
+
+#[test]
+fn decoders_return_on_mutated_and_random_bytes() {
+    let seed = 0x5eed_f022;
+    println!("seed {seed:#x}");
+    let mut rng = Rng::new(seed);
+    let (mem, fs) = mem_fs();
+    let summary = build(&fs, &small_entries(), small_options(Compression::None));
+    let file = mem.read(PATH).unwrap();
+    let table = open(&fs, &BlockCache::new(0)).unwrap();
+    // Blocks begin where the index says; a decoder also meets any other slice of the file.
+    let mut starts: Vec<usize> = vec![0];
+    for key in table_keys(&table) {
+        starts.push(table.approximate_offset(&key) as usize);
+    }
+    starts.push(table.properties().data_bytes as usize);
+    starts.sort_unstable();
+    starts.dedup();
+    let mut accepted = 0;
+    for round in 0..60_000 {
+        let mut bytes = match round % 4 {
+            0 => {
+                let mut noise = vec![0; rng.below(200) as usize];
+                rng.fill(&mut noise);
+                noise
+            }
+            1 => {
+                let from = rng.below(summary.file_bytes) as usize;
+                let to = from + rng.below(summary.file_bytes - from as u64 + 1) as usize;
+                file[from..to].to_vec()
+            }
+            _ => {
+                let at = rng.below(starts.len() as u64 - 1) as usize;
+                file[starts[at]..starts[at + 1] - 5].to_vec()
+            }
+        };
+        for _ in 0..rng.below(4) {
+            if !bytes.is_empty() {
+                let at = rng.below(bytes.len() as u64) as usize;
+                bytes[at] = rng.next_u64() as u8;
+            }
+        }
+        accepted += usize::from(sluice_table::fuzzing::block(&bytes));
+        accepted += usize::from(sluice_table::fuzzing::footer(&bytes));
+        for encoding in 1..5 {
+            let rows = 1 + rng.below(40) as u8;
+            let column = [&[encoding, rows, 0], &bytes[bytes.len().min(40)..]].concat();
+            accepted += usize::from(sluice_table::fuzzing::column(&column));
+        }
+    }
+    assert!(accepted > 1000, "{accepted}: the test no longer reaches behind the checks");
+}
+
+fn table_keys(table: &Arc<Table>) -> Vec<Vec<u8>> {
+    let mut iter = TableIter::new(Arc::clone(table), IterOptions::default());
+    let mut keys = Vec::new();
+    let mut on = iter.seek_to_first().unwrap();
+    while on {
+        keys.push(iter.key().to_vec());
+        on = iter.next().unwrap();
+    }
+    keys
+}
+
+#[test]
+fn misuse_of_the_writer_is_refused_and_leaves_the_table_as_it_was() {
+    let (_, fs) = mem_fs();
+    let trailer = |seq| Trailer::new(SeqNo(seq), Kind::Put);
+    let mut writer =
+        TableWriter::create(&fs, Path::new(PATH), FileNo(7), TableOptions::default()).unwrap();
+    writer.add(b"", trailer(5), b"empty key").unwrap();
+    writer.add(b"b", trailer(5), b"x").unwrap();
+    let long = vec![b'c'; sluice_base::limits::KEY_BYTES_MAX + 1];
+    let counter = Trailer::new(SeqNo(1), Kind::Counter);
+    for (key, trailer) in [
+        (&b"a"[..], trailer(9)),
+        (b"", trailer(1)),
+        (b"b", trailer(5)),
+        (b"b", trailer(6)),
+        (&long, trailer(1)),
+        (b"c", counter),
+        (b"c", Trailer(0x1ff)),
+    ] {
+        let error = writer.add(key, trailer, b"").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    }
+    writer.add(b"b", trailer(4), b"y").unwrap();
+    assert_eq!(writer.finish().unwrap().entries, 3);
+    let table = open(&fs, &BlockCache::new(0)).unwrap();
+    table.verify().into_result().unwrap();
+
+    // The name is taken; an empty table is none; abandoned ones leave nothing.
+    let again = TableWriter::create(&fs, Path::new(PATH), FileNo(7), TableOptions::default());
+    assert_eq!(again.unwrap_err().kind(), ErrorKind::Io);
+    let other = Path::new("/000008.sst");
+    let empty = TableWriter::create(&fs, other, FileNo(8), TableOptions::default()).unwrap();
+    assert_eq!(empty.finish().unwrap_err().kind(), ErrorKind::Invalid);
+    assert!(!fs.exists(other).unwrap());
+    let empty = TableWriter::create(&fs, other, FileNo(8), TableOptions::default()).unwrap();
+    empty.abandon().unwrap();
+    assert!(!fs.exists(other).unwrap());
+}
+
+#[test]
+fn a_finished_table_survives_a_crash_once_its_directory_is_synced() {
+    let seed = 0x5eed_c4a5;
+    println!("seed {seed:#x}");
+    let (mem, fs) = mem_fs();
+    build(&fs, &small_entries(), small_options(Compression::Lz4));
+    fs.sync_dir(Path::new("/")).unwrap();
+    for round in 0..20 {
+        let after: Arc<dyn Fs> = Arc::new(mem.crash_clone(&mut Rng::new(seed + round)));
+        let table = open(&after, &BlockCache::new(0)).unwrap();
+        assert!(read_all(&table, &small_entries()));
+    }
+}
