@@ -25,7 +25,7 @@ use crate::{
     versions::Versions,
 };
 use sluice_base::{Error, ErrorKind, FileNo, SeqNo};
-use sluice_env::{Env, FileLock, metrics::Gauge};
+use sluice_env::{Env, FileLock};
 use sluice_wal::{Lsn, Wal};
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -45,6 +45,25 @@ impl CommitLock {
     pub(crate) fn lock(&self) -> MutexGuard<'_, CommitState> {
         // A panic under the lock leaves plain integers behind: they are consistent at every step.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A sum of bytes that many threads change. Changed under the commit lock where a decision rests
+/// on it, so relaxed order is enough.
+#[derive(Debug, Default)]
+pub(crate) struct ByteCount(AtomicU64);
+
+impl ByteCount {
+    pub(crate) fn add(&self, bytes: u64) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sub(&self, bytes: u64) {
+        self.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -88,7 +107,7 @@ pub(crate) struct Core {
     pub stats: Counters,
     pub files: Arc<FileNumbers>,
     /// Bytes reserved in memtables that are not yet installed as tables.
-    pub memtable_bytes: Gauge,
+    pub memtable_bytes: ByteCount,
     memtable_ids: AtomicU64,
     /// Held until the database is closed.
     pub lock: Mutex<Option<Box<dyn FileLock>>>,
@@ -114,7 +133,7 @@ pub(crate) struct Parts {
 impl Core {
     pub(crate) fn new(parts: Parts) -> Core {
         let visible = parts.commit.last();
-        let memtable_bytes = Gauge::default();
+        let memtable_bytes = ByteCount::default();
         memtable_bytes.add(parts.memtable_bytes);
         Core {
             env: parts.options.env.clone(),

@@ -257,7 +257,8 @@ impl Db {
     /// Does one piece of background work on this thread, for a database opened with
     /// [`Background::Stepped`]; false when there is nothing to do.
     pub fn step(&self) -> bool {
-        self.core().wal.tick() | self.core().step()
+        self.core().wal.tick();
+        self.core().step()
     }
 
     /// A moment's picture.

@@ -33,7 +33,6 @@ mod health;
 mod iter;
 mod manifest;
 mod memtable;
-mod names;
 mod options;
 mod read_state;
 mod recover;

@@ -198,7 +198,9 @@ impl<'a> Replay<'a> {
         };
         let files = Arc::clone(&self.files);
         let numbers = Arc::new(move || files.next());
-        let (epoch, log_first) = (self.state.epoch, self.state.log_first);
+        let epoch = u32::try_from(self.state.epoch)
+            .map_err(|_| Error::new(ErrorKind::Unsupported, "epochs are used up"))?;
+        let log_first = self.state.log_first;
         let (wal, _report) = Wal::recover(
             &options.env,
             dir,
@@ -332,7 +334,7 @@ impl<'a> Replay<'a> {
             accounts.push(Some(family.account));
         }
         groups.sort_by_key(|(id, ..)| *id);
-        let lsn = wal.end_lsn();
+        let lsn = wal.appended_lsn();
         let commit =
             CommitState { next: self.last.next(), accounts, unlogged: false, closed: false, lsn };
         let core = Arc::new(Core::new(Parts {

@@ -76,6 +76,11 @@ impl Stripes {
         }
     }
 
+    /// No reader, present or to come, needs a state older than this.
+    pub(crate) fn oldest(&self) -> SeqNo {
+        self.bounds[0]
+    }
+
     /// Whether every reader, present or to come, sees `seq`: a tombstone that old may go once
     /// nothing below it is left to hide.
     #[inline]

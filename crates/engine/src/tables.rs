@@ -33,7 +33,7 @@ pub(crate) struct TableStore {
 
 impl TableStore {
     pub(crate) fn new(fs: Arc<dyn Fs>, dir: &Path, options: &Options) -> Arc<TableStore> {
-        let cache = Arc::new(BlockCache::new(options.block_cache_bytes()));
+        let cache = BlockCache::new(options.block_cache_bytes());
         Arc::new(TableStore { fs, dir: dir.to_owned(), cache, garbage: Mutex::default() })
     }
 
@@ -89,8 +89,7 @@ impl TableFile {
     #[cold]
     fn open_slow(&self) -> Result<&Arc<Table>> {
         let path = self.store.path(self.file);
-        let cache = Arc::clone(&self.store.cache);
-        let table = Table::open(&*self.store.fs, &path, self.file, cache)?;
+        let table = Table::open(&self.store.fs, &path, self.file, &self.store.cache)?;
         Ok(self.opened.get_or_init(|| Arc::new(table)))
     }
 

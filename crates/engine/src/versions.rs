@@ -67,7 +67,7 @@ impl Versions {
         let next = inner.state.apply(&edit)?;
         if !inner.manifest.is_usable() || inner.manifest.should_rotate() {
             let Inner { state, manifest } = &mut *inner;
-            manifest.rotate(state, core.files.next())?;
+            manifest.rotate(core.files.next(), state)?;
         }
         inner.manifest.append(&edit)?;
         let retired = retired(&inner.state, &edit);

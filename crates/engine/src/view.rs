@@ -147,12 +147,12 @@ fn children(cf: &CfState, options: &ReadOptions) -> Result<Vec<Source>> {
     }
     for handle in cf.version.level(Level(0)) {
         let table = Arc::clone(tables::opened(handle)?);
-        children.push(Source::Table(TableIter::new(table, table_options)));
+        children.push(Source::Table(TableIter::new(table, table_options.clone())));
     }
     for level in 1..Level::COUNT as u8 {
         let tables = cf.version.level_list(Level(level));
         if !tables.is_empty() {
-            children.push(Source::Level(LevelRun::new(tables, table_options)));
+            children.push(Source::Level(LevelRun::new(tables, table_options.clone())));
         }
     }
     Ok(children)

@@ -5,7 +5,11 @@
 //! Nothing is visible or named before the one edit that swaps inputs for outputs is durable; a
 //! crash before it leaves files that the next opening deletes.
 
-use super::picker::{Compaction, CompactionKind};
+use super::{
+    Compaction, Job,
+    picker::{BaseLevelCheck, CompactionKind, OutputCutter},
+    picker_options,
+};
 use crate::{
     Result,
     core::Core,
@@ -13,42 +17,31 @@ use crate::{
     iter::{LevelRun, MergeIter, Source},
     rewrite::Keeper,
     tables,
-    version::{CfEdit, TableMeta, VersionEdit},
+    version::{TableMeta, VersionEdit},
 };
 use sluice_base::{Error, ErrorKind, FileNo, Level, Trailer};
 use sluice_table::{IterOptions, TableIter, TableWriter};
 use std::sync::Arc;
 
-/// Bytes an input table is read ahead by: two of these a second core-second of merging, so that
-/// the disk sees large reads and the memory cost stays below 1 MiB for four inputs.
-const READAHEAD_BYTES: usize = 256 << 10;
-
 /// Entries merged between two looks at whether the database is closing.
 const STOP_CHECK_ENTRIES: u64 = 4096;
 
-pub(super) fn run(core: &Arc<Core>, slot: usize, compaction: &Compaction) -> Result<()> {
-    let mut edit = CfEdit::new(compaction.cf);
-    for (level, handle) in compaction.input_tables() {
-        edit.removed.push((level, handle.meta.file));
-    }
-    let outputs = match compaction.kind {
-        CompactionKind::Move => compaction.input_tables().map(|(_, h)| h.meta.clone()).collect(),
-        _ => merge(core, compaction)?,
-    };
-    let made: Vec<FileNo> = match compaction.kind {
-        CompactionKind::Move => Vec::new(),
-        _ => outputs.iter().map(|meta| meta.file).collect(),
-    };
-    let bytes_out: u64 = outputs.iter().map(|meta| meta.bytes).sum();
-    edit.added.extend(outputs.into_iter().map(|meta| (compaction.output_level, meta)));
-    if !made.is_empty() {
-        let dir = &core.store.dir;
-        core.store.fs.sync_dir(dir).map_err(|e| Error::io("sync the database directory", e))?;
+pub(super) fn run(core: &Arc<Core>, job: &Job) -> Result<()> {
+    let compaction = &job.compaction;
+    let edit = if compaction.kind == CompactionKind::Move {
+        compaction.move_edit()
+    } else {
+        let outputs = merge(core, job)?;
+        if !outputs.is_empty() {
+            let dir = &core.store.dir;
+            core.store.fs.sync_dir(dir).map_err(|e| Error::io("sync the database directory", e))?;
+        }
         core.stats.compaction_bytes_in.add(compaction.input_bytes());
-        core.stats.compaction_bytes_out.add(bytes_out);
-    }
+        core.stats.compaction_bytes_out.add(outputs.iter().map(|meta| meta.bytes).sum());
+        compaction.edit(outputs)
+    };
     core.versions.apply(core, VersionEdit::from(edit), |versions| {
-        core.read_state.update(&[slot], |_, cf| versions.refresh(cf));
+        core.read_state.update(&[job.slot], |_, cf| versions.refresh(cf));
     })
 }
 
@@ -73,6 +66,10 @@ impl Outputs<'_> {
             Some((_, writer)) => writer.add(key, trailer, value),
             None => Ok(()),
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.writer.is_none() && self.done.is_empty()
     }
 
     fn bytes(&self) -> u64 {
@@ -106,10 +103,10 @@ impl Outputs<'_> {
     }
 }
 
-fn merge(core: &Arc<Core>, compaction: &Compaction) -> Result<Vec<TableMeta>> {
-    let level = compaction.output_level;
+fn merge(core: &Arc<Core>, job: &Job) -> Result<Vec<TableMeta>> {
+    let level = job.compaction.output_level;
     let mut outputs = Outputs { core, level, writer: None, done: Vec::new() };
-    match merge_into(core, compaction, &mut outputs) {
+    match merge_into(core, job, &mut outputs) {
         Ok(()) => Ok(outputs.done),
         Err(error) => {
             outputs.discard();
@@ -118,27 +115,33 @@ fn merge(core: &Arc<Core>, compaction: &Compaction) -> Result<Vec<TableMeta>> {
     }
 }
 
-fn merge_into(core: &Arc<Core>, compaction: &Compaction, outputs: &mut Outputs<'_>) -> Result<()> {
+fn merge_into(core: &Arc<Core>, job: &Job, outputs: &mut Outputs<'_>) -> Result<()> {
+    let compaction = &job.compaction;
     let mut merged = MergeIter::new(sources(compaction)?);
     let stripes = core.snapshots.stripes(|| core.ring.visible());
     let mut keeper = Keeper::new(stripes);
-    let mut below = compaction.below();
+    let mut below = BaseLevelCheck::new(compaction, &job.version);
+    let mut cutter = OutputCutter::new(compaction, &picker_options(core));
     let mut last_key: Vec<u8> = Vec::new();
-    let mut merged_entries = 0u64;
+    let mut entries = 0u64;
     let mut more = merged.seek_to_first()?;
     while more {
         let (key, trailer) = (merged.key(), merged.trailer());
-        if keeper.keep(key, trailer, |key| below.is_nothing_left(key)) {
-            let full = outputs.bytes() >= core.options.table_bytes;
-            if full && last_key != key {
-                outputs.cut()?;
+        let nothing_below =
+            |key: &[u8]| compaction.is_bottommost || below.is_base_level_for(key);
+        if keeper.keep(key, trailer, nothing_below) {
+            let is_new_key = last_key != key || outputs.is_empty();
+            if is_new_key {
+                if cutter.cut_before(key, outputs.bytes()) {
+                    outputs.cut()?;
+                }
+                last_key.clear();
+                last_key.extend_from_slice(key);
             }
             outputs.add(key, trailer, merged.value())?;
-            last_key.clear();
-            last_key.extend_from_slice(key);
         }
-        merged_entries += 1;
-        if merged_entries.is_multiple_of(STOP_CHECK_ENTRIES) && core.background.stopping() {
+        entries += 1;
+        if entries.is_multiple_of(STOP_CHECK_ENTRIES) && core.background.stopping() {
             return Err(Error::new(ErrorKind::Closed, "the database is closing"));
         }
         more = merged.next()?;
@@ -147,21 +150,16 @@ fn merge_into(core: &Arc<Core>, compaction: &Compaction, outputs: &mut Outputs<'
 }
 
 fn sources(compaction: &Compaction) -> Result<Vec<Source>> {
-    let options = IterOptions {
-        fill_cache: false,
-        readahead_bytes: READAHEAD_BYTES,
-        ..IterOptions::default()
-    };
     let mut sources = Vec::new();
-    for input in &compaction.inputs {
-        if input.level == Level(0) {
-            for handle in &input.tables {
+    for (level, inputs) in &compaction.inputs {
+        if *level == Level(0) {
+            for handle in inputs {
                 let table = Arc::clone(tables::opened(handle)?);
-                sources.push(Source::Table(TableIter::new(table, options)));
+                sources.push(Source::Table(TableIter::new(table, IterOptions::sequential())));
             }
         } else {
-            let run = Arc::new(input.tables.clone());
-            sources.push(Source::Level(LevelRun::new(run, options)));
+            let run = Arc::new(inputs.clone());
+            sources.push(Source::Level(LevelRun::new(run, IterOptions::sequential())));
         }
     }
     Ok(sources)

@@ -7,23 +7,36 @@
 mod job;
 mod picker;
 
-use crate::{core::Core, flush::Progress};
-use picker::Compaction;
-use sluice_base::{Error, FileNo};
-use std::{
-    collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+use crate::{
+    core::Core,
+    flush::Progress,
+    tables::{CfVersion, TableFile},
 };
+use picker::{InProgress, PickInput, PickerOptions};
+use sluice_base::Error;
+use std::sync::{Arc, Mutex, PoisonError};
+
+type Compaction = picker::Compaction<TableFile>;
 
 /// How long tables whose compaction failed are left alone.
 const SET_ASIDE_US: u64 = 10_000_000;
 
 #[derive(Debug, Default)]
 struct State {
-    /// Tables that a running job reads.
-    busy: HashSet<FileNo>,
-    /// Tables set aside, and until when (monotonic microseconds).
-    aside: HashMap<FileNo, u64>,
+    /// What running jobs hold, and what is set aside.
+    in_progress: InProgress,
+    /// Compactions that failed; they stay in progress until the given moment (monotonic
+    /// microseconds), so that no other touches their tables.
+    aside: Vec<(u64, Compaction)>,
+}
+
+/// A compaction to be done.
+#[derive(Debug)]
+struct Job {
+    slot: usize,
+    /// The version it was picked from.
+    version: Arc<CfVersion>,
+    compaction: Compaction,
 }
 
 #[derive(Debug, Default)]
@@ -35,61 +48,75 @@ impl Compactions {
     }
 
     /// Chooses the most urgent compaction over all families and marks its inputs as taken.
-    fn take(&self, core: &Core) -> Option<(usize, Compaction)> {
+    fn take(&self, core: &Core) -> Option<Job> {
         let mut state = self.state();
         let now = core.env.clock.monotonic_us();
-        state.aside.retain(|_, until| *until > now);
-        let mut taken = state.busy.clone();
-        taken.extend(state.aside.keys());
-        let options = picker_options(core);
-        let read_state = core.read_state.load_full();
-        let picks = read_state.families().filter_map(|cf| {
-            let pick = picker::pick(cf.family.id(), &cf.version, &options, &taken)?;
-            Some((cf.family.slot(), pick))
+        let State { in_progress, aside } = &mut *state;
+        aside.retain(|(until, compaction)| {
+            if *until <= now {
+                in_progress.finish(compaction);
+            }
+            *until > now
         });
-        let (slot, pick) = picks.max_by(|(_, a), (_, b)| a.score.total_cmp(&b.score))?;
-        state.busy.extend(pick.input_files());
-        Some((slot, pick))
+        let options = picker_options(core);
+        let oldest_snapshot = core.snapshots.stripes(|| core.ring.visible()).oldest();
+        let read_state = core.read_state.load_full();
+        let jobs = read_state.families().filter_map(|cf| {
+            let input = PickInput {
+                cf: cf.family.id(),
+                version: &cf.version,
+                options: &options,
+                in_progress,
+                oldest_snapshot,
+            };
+            let compaction = picker::pick(&input)?;
+            Some(Job { slot: cf.family.slot(), version: Arc::clone(&cf.version), compaction })
+        });
+        let job = jobs.max_by(|a, b| a.compaction.score.total_cmp(&b.compaction.score))?;
+        state.in_progress.start(&job.compaction);
+        Some(job)
     }
 
-    fn release(&self, compaction: &Compaction, failed_at_us: Option<u64>) {
-        let mut state = self.state();
-        for file in compaction.input_files() {
-            state.busy.remove(&file);
-            if let Some(now) = failed_at_us {
-                state.aside.insert(file, now + SET_ASIDE_US);
-            }
-        }
+    fn finish(&self, compaction: &Compaction) {
+        self.state().in_progress.finish(compaction);
+    }
+
+    fn set_aside(&self, compaction: Compaction, now_us: u64) {
+        self.state().aside.push((now_us + SET_ASIDE_US, compaction));
     }
 }
 
-fn picker_options(core: &Core) -> picker::PickerOptions {
+fn picker_options(core: &Core) -> PickerOptions {
     let options = &core.options;
-    picker::PickerOptions {
+    PickerOptions {
         l0_trigger: options.l0_compaction_trigger as usize,
         level_base_bytes: options.level_base_bytes,
         table_bytes: options.table_bytes,
-        ..Default::default()
+        grandparent_bytes_max: 10 * options.table_bytes,
+        compaction_bytes_max: 25 * options.table_bytes,
+        ..PickerOptions::default()
     }
 }
 
 /// Does the most urgent compaction, if any is due.
 pub(crate) fn run_one(core: &Arc<Core>) -> Progress {
-    let Some((slot, compaction)) = core.compactions.take(core) else { return Progress::Idle };
-    match job::run(core, slot, &compaction) {
+    let Some(job) = core.compactions.take(core) else { return Progress::Idle };
+    match job::run(core, &job) {
         Ok(()) => {
-            core.compactions.release(&compaction, None);
+            core.compactions.finish(&job.compaction);
             core.stats.compactions.add(1);
             core.health.background_ok("compaction");
             core.room.end_turn();
+            // Another worker may have found everything blocked by this job.
+            core.background.wake_compaction();
             core.store.collect_garbage();
         }
         Err(error) => {
-            core.compactions.release(&compaction, Some(core.env.clock.monotonic_us()));
             if !core.background.stopping() {
                 core.stats.compaction_failures.add(1);
-                core.health.background_error("compaction", &note(&compaction, error));
+                core.health.background_error("compaction", &note(&job.compaction, error));
             }
+            core.compactions.set_aside(job.compaction, core.env.clock.monotonic_us());
         }
     }
     Progress::Done

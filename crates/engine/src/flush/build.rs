@@ -23,6 +23,7 @@ pub(crate) struct Written {
 /// How tables for `level` are written.
 pub(crate) fn table_options(options: &Options, level: u8) -> TableOptions {
     TableOptions {
+        created_unix_ms: options.env.clock.unix_ms(),
         block_bytes: options.block_bytes as usize,
         compression: if level < 2 {
             options.compression_upper.into()
@@ -92,8 +93,8 @@ pub(crate) fn meta(file: FileNo, summary: &TableSummary, created_ms: u64) -> Tab
         tombstones: summary.tombstones,
         smallest: InternalKey::new(summary.smallest.0.as_slice(), summary.smallest.1),
         largest: InternalKey::new(summary.largest.0.as_slice(), summary.largest.1),
-        min_seq: summary.min_seq,
-        max_seq: summary.max_seq,
+        min_seq: summary.seq_min,
+        max_seq: summary.seq_max,
         schema: 0,
         created_ms,
     }

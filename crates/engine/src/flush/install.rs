@@ -132,7 +132,7 @@ fn install(core: &Arc<Core>, group: &FlushGroup, built: &Built) -> Result<FlushR
     if built.tables.iter().any(Option::is_some) {
         core.store.fs.sync_dir(dir).map_err(|e| Error::io("sync the database directory", e))?;
     }
-    if !core.wal.is_poisoned() {
+    if core.wal.poisoned().is_none() {
         core.wal.sync(group.lsn)?;
     }
     let mut edit = VersionEdit { last_seq: Some(group.cut), ..VersionEdit::default() };
@@ -152,7 +152,7 @@ fn install(core: &Arc<Core>, group: &FlushGroup, built: &Built) -> Result<FlushR
         }
         edit.cfs.push(cf_edit);
     }
-    edit.log_first = Some(core.wal.segment_of(super::oldest_without(core, group.id)));
+    edit.log_first = Some(core.wal.first_segment_after(super::oldest_without(core, group.id)));
     let slots: Vec<usize> = group.members.iter().map(|member| member.family.slot()).collect();
     core.versions.apply(core, edit, |versions| {
         core.read_state.update(&slots, |_, cf| {

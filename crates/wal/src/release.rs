@@ -1,0 +1,67 @@
+//! Letting go of segments whose every frame is in tables.
+
+use sluice_base::{FileNo, Result, SeqNo};
+
+use crate::{
+    lock,
+    log::{Shared, Wal},
+    state::{Live, Lsn, State},
+};
+
+impl Wal {
+    /// Lets go of the oldest segments as long as every frame in them is below `oldest_needed`:
+    /// their files are kept for reuse or removed, durably. Never the active segment. Returns the
+    /// bytes released.
+    ///
+    /// Call it after the manifest edit that makes `oldest_needed` true is durable. An edit that
+    /// stores [`Wal::first_segment_after`] of the same number lets the next recovery notice a
+    /// head that is missing.
+    pub fn release(&self, oldest_needed: SeqNo) -> Result<u64> {
+        self.shared.release(oldest_needed)
+    }
+
+    /// What [`Wal::first_segment`] will be after `release(oldest_needed)`.
+    pub fn first_segment_after(&self, oldest_needed: SeqNo) -> FileNo {
+        let state = lock(&self.shared.state);
+        let active = state.live.back().map_or(FileNo(0), |active| active.number);
+        let keeps = |live: &&Live| live.number == active || live.next_seq > oldest_needed;
+        state.live.iter().find(keeps).map_or(active, |live| live.number)
+    }
+}
+
+impl Shared {
+    fn release(&self, oldest_needed: SeqNo) -> Result<u64> {
+        let _names = lock(&self.files.names);
+        let mut released = 0;
+        loop {
+            let Some((number, capacity, written, bytes, end)) =
+                lock(&self.state).releasable(oldest_needed)
+            else {
+                return Ok(released);
+            };
+            // Bytes of it may still be in the buffer. Written after the file got another number,
+            // they would land in the middle of someone else's frames.
+            self.write_out(end)?;
+            // Oldest first, each durable before the next (`retire` syncs the directory): what a
+            // crash leaves is always a run without gaps. Until then the segment stays in `live`,
+            // and so inside the sync barrier.
+            self.files.retire(number, capacity, written)?;
+            lock(&self.state).forget(number);
+            released += bytes;
+        }
+    }
+}
+
+impl State {
+    /// The oldest segment, if it can go: number, capacity, whether every byte of the file was
+    /// written, bytes, and the log position of its end.
+    fn releasable(&self, oldest_needed: SeqNo) -> Option<(FileNo, u64, bool, u64, Lsn)> {
+        let oldest = self.live.front().filter(|_| self.live.len() > 1)?;
+        let free = oldest.next_seq <= oldest_needed;
+        free.then(|| (oldest.number, oldest.capacity, oldest.written, oldest.end, oldest.end_lsn()))
+    }
+
+    fn forget(&mut self, number: FileNo) {
+        self.live.retain(|live| live.number != number);
+    }
+}
