@@ -114,6 +114,10 @@ fn random_life(seed: u64, cuts: bool) -> u64 {
         // What a crash leaves is durable: another one changes nothing.
         assert_eq!(after.crash_clone(&mut rng).read("/a").unwrap(), bytes);
         assert_eq!(fs.kill_clone().read("/a").unwrap(), history.now());
+        // Bytes whose size was lost are gone, and do not come back when the file grows again.
+        let file = after.open(Path::new("/a"), OpenMode::ReadWrite).unwrap();
+        file.set_len(10_000).unwrap();
+        assert!(after.read("/a").unwrap()[bytes.len()..].iter().all(|&byte| byte == 0));
     }
     differed
 }

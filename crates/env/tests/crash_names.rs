@@ -128,6 +128,12 @@ fn moves_of_directories_never_close_a_circle() {
     for seed in 0..1000 {
         assert_eq!(fs.crash_clone(&mut Rng::new(seed)).list().len(), 1, "seed {seed}");
     }
+    // The second move is durable with its target directory, and it rests on the first.
+    fs.sync_dir(path("/c")).unwrap();
+    for seed in 0..1000 {
+        let list = fs.crash_clone(&mut Rng::new(seed)).list();
+        assert_eq!(list, [("/c/x".into(), 3)], "seed {seed}");
+    }
 }
 
 #[test]
