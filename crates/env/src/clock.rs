@@ -16,6 +16,14 @@ pub trait Clock: fmt::Debug + Send + Sync {
 }
 
 /// The operating system's clock.
+///
+/// ```
+/// use sluice_env::{Clock, SystemClock};
+///
+/// let clock = SystemClock::new();
+/// let before = clock.monotonic_us();
+/// assert!(clock.monotonic_us() >= before);
+/// ```
 #[derive(Debug)]
 pub struct SystemClock {
     started: Instant,

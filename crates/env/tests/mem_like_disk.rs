@@ -144,7 +144,7 @@ impl Side {
 
 #[test]
 fn random_calls_give_the_same_answers() {
-    for seed in 0..60 {
+    for seed in 0..30 {
         let dir = tempfile::tempdir().unwrap();
         let mut disk = Side::new(Arc::new(DiskFs), dir.path());
         let mut mem = Side::new(Arc::new(MemFs::new()), Path::new("/"));

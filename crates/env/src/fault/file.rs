@@ -1,4 +1,4 @@
-//! Open files of a [`FaultFs`](super::FaultFs): where reads and writes are cut and torn.
+//! Open files of a [`FaultFs`]: where reads and writes are cut and torn.
 
 use std::{
     io,

@@ -10,7 +10,7 @@
 //! - [`FaultFs::fail_nth`]: the nth call that changes anything fails, for loops over n that stop
 //!   when a run makes fewer calls than n;
 //! - [`FaultFs::kill_after`]: from the nth such call on nothing works any more, as for a process
-//!   whose machine is gone; what it left is then taken from [`MemFs`](crate::MemFs)`::crash_clone`;
+//!   whose machine is gone; what it left is then taken from [`MemFs::crash_clone`](crate::MemFs::crash_clone);
 //! - [`FaultFs::set_capacity`]: the device is full, and may get room again.
 //!
 //! What it is not: it never damages bytes and never loses what was synced.

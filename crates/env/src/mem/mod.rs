@@ -49,6 +49,12 @@ const DEVICE_BYTES: u64 = 1 << 40;
 
 /// A file system in memory that knows what a crash can take away.
 ///
+/// Synced bytes, sizes and names survive every crash. Of the rest a power cut leaves each 512-byte
+/// sector, and each file's size, as it was at some moment since the last sync; where the size grew
+/// over lost sectors there are zeros. Changes of names survive or not, each rename whole, but none
+/// without the earlier changes of the same name. Contents need `sync_data`, names need `sync_dir`
+/// of their directory, and a new directory needs it of its parent.
+///
 /// ```
 /// use sluice_env::{Fs, MemFs, OpenMode, Rng};
 /// use std::path::Path;
