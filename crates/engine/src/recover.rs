@@ -69,6 +69,11 @@ fn prepare_directory(fs: &dyn Fs, dir: &Path, create: bool) -> Result<Box<dyn Fi
     if create {
         fs.create_dir_all(dir)
             .map_err(|e| Error::io(format!("create the database directory {shown}"), e))?;
+        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            // A new directory's name is in its parent, and not durable before that is synced.
+            fs.sync_dir(parent)
+                .map_err(|e| Error::io(format!("sync {}", parent.display()), e))?;
+        }
     } else if !fs.exists(dir).map_err(|e| Error::io(format!("look for {shown}"), e))? {
         return Err(Error::new(ErrorKind::NotFound, format!("there is no directory {shown}")));
     }

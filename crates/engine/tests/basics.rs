@@ -56,7 +56,7 @@ fn a_load_larger_than_the_memtables_goes_down_the_levels_and_reads_back() {
     let mut batch = WriteBatch::new();
     for round in 0..2u32 {
         for i in 0..count {
-            let key = format!("key{:08}", i.wrapping_mul(2_654_435_761) % count);
+            let key = format!("key{:08}", i * 7919 % count);
             batch.put(&cf, key.as_bytes(), format!("value-{key}-{round}").as_bytes());
             if batch.count() == 50 {
                 db.write(&batch, &unbounded()).unwrap();
