@@ -399,13 +399,17 @@ fn stats(core: &Arc<Core>) -> Stats {
     let errors = core.health.errors();
     stats.background_errors = errors.iter().map(|(job, e)| format!("{job}: {e}")).collect();
     for cf in state.families() {
-        let reserved = accounts.get(cf.family.slot()).cloned().flatten().map_or(0, |a| a.reserved);
+        let account = accounts.get(cf.family.slot()).cloned().flatten();
+        let (reserved, first) = account.map_or((0, None), |a| (a.reserved, a.first));
+        let sealed_first = cf.sealed.last().map(|sealed| sealed.first);
         let mut one = CfStats {
             name: cf.family.name().to_owned(),
             active_bytes: reserved,
             active_entries: cf.active.entries(),
             sealed_memtables: cf.sealed.len() as u64,
             sealed_bytes: cf.sealed.iter().map(|sealed| sealed.reserved).sum(),
+            flushed: cf.flushed,
+            oldest_unflushed: sealed_first.or(first),
             ..CfStats::default()
         };
         for level in 0..Level::COUNT {

@@ -142,6 +142,8 @@ struct Replay<'a> {
     families: Vec<Family>,
     slots: HashMap<CfId, usize>,
     last: SeqNo,
+    /// How far the replay has come. Behind `last` at first: the manifest may know of more.
+    replayed: SeqNo,
     reserved: u64,
     memtable_ids: u64,
     groups: u64,
@@ -161,6 +163,7 @@ impl<'a> Replay<'a> {
             store,
             files,
             last: state.last_seq,
+            replayed: SeqNo::ZERO,
             state,
             manifest,
             owner: Arc::clone(&owner),
@@ -246,7 +249,8 @@ impl<'a> Replay<'a> {
                 ),
             ));
         }
-        self.last = self.last.max(SeqNo(seq.0 - 1));
+        self.replayed = SeqNo(seq.0 - 1);
+        self.last = self.last.max(self.replayed);
         if self.reserved > self.options.memtable_budget() {
             return self.flush_all();
         }
@@ -272,12 +276,12 @@ impl<'a> Replay<'a> {
         };
         self.groups += 1;
         family.account = Account::new(family.account.limit);
-        family.sealed.push((sealed, self.last));
+        family.sealed.push((sealed, self.replayed));
     }
 
     /// Writes everything replayed so far to tables, all families at one cut.
     fn flush_all(&mut self) -> Result<()> {
-        let cut = self.last;
+        let cut = self.replayed;
         let stripes = SnapshotList::default().stripes(|| cut);
         let mut edit = VersionEdit { last_seq: Some(cut), ..VersionEdit::default() };
         for slot in 0..self.families.len() {
@@ -301,8 +305,9 @@ impl<'a> Replay<'a> {
                 }
             }
             cf_edit.counters = counters.into_iter().collect();
-            cf_edit.flushed_seq = Some(cut);
-            family.flushed = cut;
+            // A family that flushed before the crash may be ahead of the replay.
+            family.flushed = family.flushed.max(cut);
+            cf_edit.flushed_seq = Some(family.flushed);
             edit.cfs.push(cf_edit);
         }
         let dir = &self.store.dir;

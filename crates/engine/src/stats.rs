@@ -1,6 +1,7 @@
 //! Counters that are always on, and the [`Stats`] a caller reads.
 
 use crate::flush::{FlushReason, FlushReport};
+use sluice_base::SeqNo;
 use sluice_env::metrics::Counter;
 
 /// What the engine counts while it runs. Relaxed counters: each is exact, together they are a
@@ -84,6 +85,10 @@ pub struct CfStats {
     pub active_entries: u64,
     pub sealed_memtables: u64,
     pub sealed_bytes: u64,
+    /// Every entry of the family at or below it is in tables.
+    pub flushed: SeqNo,
+    /// The oldest entry that is not in a table; `None` when all are.
+    pub oldest_unflushed: Option<SeqNo>,
     /// Tables and their bytes, level by level.
     pub level_files: [u64; 7],
     pub level_bytes: [u64; 7],

@@ -186,10 +186,23 @@ impl Run {
                 on = iter.next().unwrap();
             }
         }
-        assert_eq!(found, model, "the state is not that of batch {count}");
+        let differs = difference(&found, &model);
+        assert!(differs.is_empty(), "the state is not that of batch {count}: {differs:?}");
         assert_eq!(db.counter(&cfs[1], COUNTER), counter, "the counter is not that of {count}");
         count
     }
+}
+
+/// The keys on which two states differ, each with the lengths of its values there.
+fn difference(found: &Model, model: &Model) -> Vec<(usize, String, Option<usize>, Option<usize>)> {
+    let keys: std::collections::BTreeSet<_> = found.keys().chain(model.keys()).collect();
+    keys.into_iter()
+        .filter(|key| found.get(*key) != model.get(*key))
+        .map(|key| {
+            let len = |state: &Model| state.get(key).map(Vec::len);
+            (key.0, String::from_utf8_lossy(&key.1).into_owned(), len(found), len(model))
+        })
+        .collect()
 }
 
 /// One history with several crashes in it.
