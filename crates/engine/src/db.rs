@@ -231,8 +231,8 @@ impl Db {
     /// # Errors
     /// `Stalled` when there is no room for another sealed memtable within the deadline and
     /// `allow_stall` is false; `Closed`; `NotFound` for a dropped family.
-    pub fn flush(&self, request: &FlushRequest) -> Result<FlushTicket> {
-        flush::flush(self.core(), request)
+    pub fn flush(&self, request: FlushRequest) -> Result<FlushTicket> {
+        flush::flush(self.core(), &request)
     }
 
     /// Runs `callback` once, when memtable room may have come: after [`ErrorKind::Stalled`] from

@@ -12,7 +12,7 @@
 //! let db = Db::open(path, Options::default())?;
 //! let cf = db.default_cf();
 //! db.put(&cf, b"hello", b"world")?;
-//! let report = db.flush(&FlushRequest::default())?.wait(None)?;
+//! let report = db.flush(FlushRequest::default())?.wait(None)?;
 //! assert_eq!(report.entries, 1);
 //! assert_eq!(db.get(&cf, b"hello")?.as_deref(), Some(&b"world"[..]));
 //! # Ok::<(), sluicedb::Error>(())

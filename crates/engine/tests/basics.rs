@@ -107,13 +107,13 @@ fn counters_commit_flush_and_recover_with_their_batches() {
     };
     add(&db, 5);
     assert_eq!(db.counter(&cf, 7), 5);
-    db.flush(&FlushRequest::default()).unwrap().wait(None).unwrap();
+    db.flush(FlushRequest::default()).unwrap().wait(None).unwrap();
     assert_eq!(db.counter(&cf, 7), 5);
     add(&db, -2);
     db.close(false).unwrap();
     let db = Db::open(dir.path(), small()).unwrap();
     assert_eq!(db.counter(&db.default_cf(), 7), 3);
-    db.flush(&FlushRequest::default()).unwrap().wait(None).unwrap();
+    db.flush(FlushRequest::default()).unwrap().wait(None).unwrap();
     db.close(true).unwrap();
     let db = Db::open(dir.path(), small()).unwrap();
     assert_eq!(db.counter(&db.default_cf(), 7), 3);
@@ -170,7 +170,7 @@ fn a_snapshot_keeps_what_it_saw_through_flush_and_compaction() {
     for round in 0..8u32 {
         db.put(&cf, b"key", &round.to_be_bytes()).unwrap();
         db.delete(&cf, b"deleted later").unwrap();
-        db.flush(&FlushRequest::default()).unwrap().wait(None).unwrap();
+        db.flush(FlushRequest::default()).unwrap().wait(None).unwrap();
     }
     let view = snapshot.view();
     assert_eq!(view.get(&cf, b"key").unwrap().as_deref(), Some(&b"old"[..]));
@@ -213,7 +213,7 @@ fn refused_calls_say_why_and_leave_nothing() {
     db.close(true).unwrap();
     db.close(true).unwrap();
     assert_eq!(db.put(&db.default_cf(), b"k", b"v").unwrap_err().kind(), ErrorKind::Closed);
-    assert_eq!(db.flush(&FlushRequest::default()).unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(db.flush(FlushRequest::default()).unwrap_err().kind(), ErrorKind::Closed);
     Db::open(dir.path(), small()).unwrap();
 }
 
@@ -223,7 +223,7 @@ fn a_dropped_family_is_gone_for_good_but_not_under_a_reader() {
     let db = Db::open(dir.path(), small()).unwrap();
     let cf = db.create_column_family("short-lived", CfOptions::default()).unwrap();
     db.put(&cf, b"k", b"v").unwrap();
-    db.flush(&FlushRequest::default()).unwrap().wait(None).unwrap();
+    db.flush(FlushRequest::default()).unwrap().wait(None).unwrap();
     let view = db.view();
     db.drop_column_family(&cf).unwrap();
     assert_eq!(view.get(&cf, b"k").unwrap().as_deref(), Some(&b"v"[..]));

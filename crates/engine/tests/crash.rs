@@ -122,7 +122,7 @@ impl Run {
                     allow_stall: true,
                     ..FlushRequest::default()
                 };
-                let ticket = db.flush(&request).unwrap();
+                let ticket = db.flush(request).unwrap();
                 while ticket.poll().is_none() {
                     assert!(db.step(), "a flush that nobody finishes");
                 }

@@ -1,0 +1,34 @@
+//! The commands, one file a family. Each file exports `COMMANDS`, its rows of the command table, and
+//! families with containers (`CLIENT`, `CONFIG` …) also `SUBCOMMANDS`.
+
+mod args;
+mod client;
+mod client_kill;
+mod config;
+mod connection;
+mod container;
+mod introspect;
+mod introspect_text;
+pub(crate) mod keys;
+mod observe;
+mod server;
+pub(crate) mod strings;
+
+use crate::command::Command;
+
+/// Every family's rows.
+pub(crate) const ALL: [&[Command]; 9] = [
+    strings::COMMANDS,
+    keys::COMMANDS,
+    crate::multi::COMMANDS,
+    connection::COMMANDS,
+    client::COMMANDS,
+    config::COMMANDS,
+    introspect::COMMANDS,
+    observe::COMMANDS,
+    server::COMMANDS,
+];
+
+/// Every container's subcommands, with the container's name.
+pub(crate) const SUBCOMMANDS: [&[(&str, Command)]; 4] =
+    [client::SUBCOMMANDS, config::SUBCOMMANDS, introspect::SUBCOMMANDS, observe::SUBCOMMANDS];

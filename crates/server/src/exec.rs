@@ -1,0 +1,430 @@
+//! One command, from arguments to reply: find the row, check, queue or run, count.
+//!
+//! ```text
+//! args ─ find ─ arity ─ auth ─┬─ inside MULTI ──▶ queue, +QUEUED
+//!                             ├─ Connection row ▶ handler(Call)            ─┐
+//!                             └─ Data row ──────▶ latches, Txn, handler,    ├─ statistics, slow log
+//!                                                 commit                   ─┘
+//! ```
+//!
+//! Order of the checks and their texts are Redis's. Nothing here touches a socket, and nothing
+//! waits except for a latch that another thread holds for the length of a command.
+
+use sluice_keyspace::LatchSet;
+use sluice_resp::ReplyBuf;
+use sluicedb::{ErrorKind, Position, WriteOptions};
+
+use crate::command::{Args, CmdError, Command, Ctx, Flags, Handler, HandlerKind};
+use crate::registry::{CommandId, Entry, table};
+use crate::session::{ReplyMode, Session};
+use crate::shared::WorkerContext;
+
+/// What happens to the connection after a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// The reply is complete; go on.
+    Next,
+    /// Send what there is, then close.
+    Close,
+    /// Close at once, without a reply.
+    Drop,
+    /// The command found no memtable room: nothing of it happened; run it again later.
+    Park,
+    /// The reply comes later, as a message with this number.
+    Wait(u64),
+    /// The reply (already written) leaves at this moment, in monotonic microseconds.
+    Sleep(u64),
+}
+
+/// What a connection command gets.
+pub struct Call<'a> {
+    pub(crate) worker: &'a mut WorkerContext,
+    pub(crate) session: &'a mut Session,
+    pub(crate) reply: &'a mut ReplyBuf,
+    /// Its own row.
+    pub(crate) entry: &'static Entry,
+    /// The connection's place in its worker, for messages that come back.
+    pub(crate) place: usize,
+    pub(crate) flow: Flow,
+}
+
+impl std::fmt::Debug for Call<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Call").field("command", &self.entry.full_name).finish_non_exhaustive()
+    }
+}
+
+/// Runs one command. The arguments are not empty.
+pub(crate) fn run(
+    worker: &mut WorkerContext,
+    session: &mut Session,
+    reply: &mut ReplyBuf,
+    place: usize,
+    args: &Args<'_>,
+) -> Flow {
+    let start = reply.len();
+    if session.reply_mode == ReplyMode::SkipNext {
+        session.reply_mode = ReplyMode::Skip;
+    }
+    let mode_before = session.reply_mode;
+    let flow = match accept(worker, session, args) {
+        Err(error) => {
+            let error = refuse(session, error, args);
+            worker.fail(reply, &error);
+            Flow::Next
+        }
+        Ok(entry) if session.multi.is_some() && !runs_inside_multi(entry) => {
+            queue(session, reply, entry, args, worker.settings.query_bytes_max)
+        }
+        Ok(entry) => invoke(worker, session, reply, place, entry, args),
+    };
+    // A parked command runs again: its reply mode must still be ahead of it.
+    match (flow, mode_before) {
+        (Flow::Park, ReplyMode::Skip) => session.reply_mode = ReplyMode::SkipNext,
+        (Flow::Park, _) => {}
+        (_, ReplyMode::Skip) => {
+            reply.truncate(start);
+            if session.reply_mode == ReplyMode::Skip {
+                session.reply_mode = ReplyMode::On;
+            }
+        }
+        (_, ReplyMode::Off) if session.reply_mode == ReplyMode::Off => reply.truncate(start),
+        _ => {}
+    }
+    flow
+}
+
+/// The row, when the command may be run or queued.
+fn accept(
+    worker: &mut WorkerContext,
+    session: &Session,
+    args: &Args<'_>,
+) -> Result<&'static Entry, CmdError> {
+    let table = table();
+    let Some(mut entry) = table.find(args[0]) else {
+        return Err(unknown_command(args));
+    };
+    if !entry.subcommands.is_empty() && args.len() > 1 {
+        entry = table
+            .find_subcommand(entry, args[1])
+            .ok_or_else(|| unknown_subcommand(entry.row.name, args[1]))?;
+    }
+    let refused = if !arity_fits(&entry.row, args.len()) {
+        wrong_arity(&entry.full_name)
+    } else if !session.authenticated && !entry.has(Flags::NO_AUTH) {
+        CmdError::new("NOAUTH Authentication required.")
+    } else if session.multi.is_some() && entry.has(Flags::NO_MULTI) {
+        CmdError::new("ERR Command not allowed inside a transaction")
+    } else {
+        return Ok(entry);
+    };
+    worker.stats.commands[usize::from(entry.id.0)].rejected.add(1);
+    Err(refused)
+}
+
+/// A refused command spoils its transaction; a refused EXEC ends it.
+fn refuse(session: &mut Session, error: CmdError, args: &Args<'_>) -> CmdError {
+    session.spoil_transaction();
+    if !args[0].eq_ignore_ascii_case(b"exec") {
+        return error;
+    }
+    session.end_transaction();
+    let reason = error.0.strip_prefix("ERR ").unwrap_or(&error.0);
+    CmdError::new(format!("EXECABORT Transaction discarded because of: {reason}"))
+}
+
+pub(crate) fn arity_fits(row: &Command, count: usize) -> bool {
+    let wanted = row.arity.unsigned_abs() as usize;
+    if row.arity < 0 { count >= wanted } else { count == wanted }
+}
+
+pub(crate) fn wrong_arity(full_name: &str) -> CmdError {
+    CmdError::new(format!("ERR wrong number of arguments for '{full_name}' command"))
+}
+
+pub(crate) fn unknown_subcommand(parent: &str, name: &[u8]) -> CmdError {
+    CmdError::new(format!(
+        "ERR unknown subcommand '{}'. Try {} HELP.",
+        clipped(name, 128),
+        parent.to_ascii_uppercase()
+    ))
+}
+
+fn unknown_command(args: &Args<'_>) -> CmdError {
+    let mut text =
+        format!("ERR unknown command '{}', with args beginning with: ", clipped(args[0], 128));
+    let mut room = 128usize;
+    for arg in &args[1..] {
+        if room == 0 {
+            break;
+        }
+        let shown = clipped(arg, room);
+        room = room.saturating_sub(shown.len() + 3);
+        text.push_str(&format!("'{shown}' "));
+    }
+    CmdError::new(text)
+}
+
+/// At most `max` bytes of an argument, up to a NUL byte as C's `%.*s` has it, readable as text.
+fn clipped(arg: &[u8], max: usize) -> String {
+    let end = arg.iter().position(|byte| *byte == 0).unwrap_or(arg.len()).min(max);
+    String::from_utf8_lossy(&arg[..end]).into_owned()
+}
+
+/// Inside MULTI these run at once instead of being queued.
+fn runs_inside_multi(entry: &Entry) -> bool {
+    // `SLOWLOG RESET` is another thing than `RESET`.
+    entry.parent.is_none()
+        && matches!(entry.row.name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
+}
+
+fn queue(
+    session: &mut Session,
+    reply: &mut ReplyBuf,
+    entry: &'static Entry,
+    args: &Args<'_>,
+    bytes_max: usize,
+) -> Flow {
+    let Some(queue) = &mut session.multi else { return Flow::Next };
+    // A spoiled transaction keeps nothing: it can only be refused.
+    if !queue.spoiled {
+        queue.push(entry.id, args);
+    }
+    let (count, bytes) = (queue.len(), queue.byte_len());
+    session.client.queued.store(count as i64, std::sync::atomic::Ordering::Relaxed);
+    session.client.queued_bytes.store(bytes as u64, std::sync::atomic::Ordering::Relaxed);
+    if bytes > bytes_max {
+        return Flow::Drop;
+    }
+    reply.simple("QUEUED");
+    Flow::Next
+}
+
+/// Runs an accepted command now and counts it.
+fn invoke(
+    worker: &mut WorkerContext,
+    session: &mut Session,
+    reply: &mut ReplyBuf,
+    place: usize,
+    entry: &'static Entry,
+    args: &Args<'_>,
+) -> Flow {
+    let start = reply.len();
+    let began_us = worker.now_us;
+    session.client.last_command.store(entry.id.0, std::sync::atomic::Ordering::Relaxed);
+    let (result, flow) = match entry.row.handler {
+        HandlerKind::Data(handler) => {
+            match run_data(worker, session, reply, entry, handler, args) {
+                Err(Stop::Park) => (Ok(()), Flow::Park),
+                Err(Stop::Error(error)) => (Err(error), Flow::Next),
+                Ok(()) => (Ok(()), Flow::Next),
+            }
+        }
+        HandlerKind::Connection(handler) => {
+            let mut call = Call { worker, session, reply, entry, place, flow: Flow::Next };
+            let result = handler(&mut call, args);
+            let flow = call.flow;
+            (result, flow)
+        }
+    };
+    if flow == Flow::Park {
+        reply.truncate(start);
+        return flow;
+    }
+    session.stall_deadline_us = None;
+    let failed = result.is_err();
+    if let Err(error) = result {
+        reply.truncate(start);
+        worker.fail(reply, &error);
+    }
+    worker.count(entry, began_us, failed);
+    let usec = worker.now_us - began_us;
+    let limit = worker.settings.slowlog_us;
+    if limit >= 0 && usec >= limit as u64 && !entry.has(Flags::SKIP_SLOWLOG) {
+        worker.log_slow(session, usec, args);
+    }
+    flow
+}
+
+/// Why a data command has no reply of its own.
+pub(crate) enum Stop {
+    Error(CmdError),
+    Park,
+}
+
+/// Adds what a command must hold while it runs to `latches`.
+pub(crate) fn add_latches(latches: &mut LatchSet, entry: &Entry, args: &Args<'_>) {
+    if !entry.has(Flags::WRITE) {
+        return;
+    }
+    if entry.has(Flags::WHOLE_DB) {
+        latches.add_all();
+        return;
+    }
+    for at in entry.row.keys.positions(args.len()) {
+        latches.add_key(args[at]);
+    }
+}
+
+fn run_data(
+    worker: &mut WorkerContext,
+    session: &mut Session,
+    reply: &mut ReplyBuf,
+    entry: &'static Entry,
+    handler: Handler,
+    args: &Args<'_>,
+) -> Result<(), Stop> {
+    let writes = entry.has(Flags::WRITE);
+    if writes {
+        worker.latches.clear();
+        add_latches(&mut worker.latches, entry, args);
+        worker.txn.begin_write(worker.now_ms, &worker.latches);
+    } else {
+        worker.txn.begin_read(worker.now_ms);
+    }
+    worker.ran_data = true;
+    let mut ctx = Ctx { txn: &mut worker.txn, db: session.db, now_ms: worker.now_ms, reply };
+    match handler(&mut ctx, args) {
+        Ok(()) if writes => commit(worker, session),
+        Ok(()) => {
+            worker.txn.end();
+            Ok(())
+        }
+        Err(error) => {
+            worker.txn.end();
+            Err(Stop::Error(error))
+        }
+    }
+}
+
+/// Commits the worker's transaction at ack `Memory`; the turn's end raises the ack. A stalled commit
+/// parks the connection until its deadline.
+pub(crate) fn commit(worker: &mut WorkerContext, session: &mut Session) -> Result<(), Stop> {
+    let options = WriteOptions {
+        ack: sluicedb::Ack::Memory,
+        wal: worker.settings.log,
+        deadline: Some(std::time::Duration::ZERO),
+    };
+    match worker.txn.commit(&options) {
+        Ok(None) => Ok(()),
+        Ok(Some(position)) => {
+            worker.wrote(position);
+            Ok(())
+        }
+        Err(error) => {
+            // Nothing of it was kept; the latches go back before anyone waits.
+            worker.txn.end();
+            match error.kind() {
+                ErrorKind::Stalled => stalled(worker, session),
+                _ => Err(Stop::Error(engine_error(&error))),
+            }
+        }
+    }
+}
+
+fn stalled(worker: &mut WorkerContext, session: &mut Session) -> Result<(), Stop> {
+    worker.stats.stalls.add(1);
+    let wait = worker.settings.stall_wait;
+    let deadline = *session.stall_deadline_us.get_or_insert_with(|| match wait {
+        None => u64::MAX,
+        Some(wait) => worker.now_us.saturating_add(wait.as_micros() as u64),
+    });
+    if worker.now_us < deadline {
+        return Err(Stop::Park);
+    }
+    Err(Stop::Error(CmdError::new(format!(
+        "STALLED no memtable room within {} ms: the write was not made, retry it later",
+        wait.map_or(0, |wait| wait.as_millis())
+    ))))
+}
+
+/// The error reply for an engine error.
+pub(crate) fn engine_error(error: &sluicedb::Error) -> CmdError {
+    let code = match error.kind() {
+        ErrorKind::Stalled => "STALLED",
+        ErrorKind::DiskFull | ErrorKind::ReadOnly => "MISCONF",
+        ErrorKind::Corruption => "CORRUPT",
+        _ => "ERR",
+    };
+    CmdError::new(format!("{code} {error}"))
+}
+
+impl WorkerContext {
+    /// Writes an error reply and counts it.
+    pub(crate) fn fail(&mut self, reply: &mut ReplyBuf, error: &CmdError) {
+        self.shared.errors.count(&error.0);
+        reply.error(&error.0);
+    }
+
+    /// A batch was committed: its log bytes and its reply wait for the end of the turn.
+    pub(crate) fn wrote(&mut self, position: Position) {
+        self.turn_position =
+            Some(self.turn_position.map_or(position, |before| before.max(position)));
+        self.conn_wrote = true;
+    }
+
+    /// Counts a command that ran since `began_us`; moves `now_us` to its end.
+    #[inline]
+    pub(crate) fn count(&mut self, entry: &Entry, began_us: u64, failed: bool) {
+        self.now_us = self.clock.monotonic_us();
+        let stats = &self.stats.commands[usize::from(entry.id.0)];
+        stats.calls.add(1);
+        stats.usec.add(self.now_us.saturating_sub(began_us));
+        if failed {
+            stats.failed.add(1);
+        }
+        self.stats.processed.add(1);
+    }
+
+    #[cold]
+    fn log_slow(&mut self, session: &Session, usec: u64, args: &Args<'_>) {
+        let name = crate::lock(&session.client.text).name.clone();
+        self.shared.slowlog.add(
+            self.settings.slowlog_len,
+            (self.now_ms / 1000, usec),
+            args,
+            (session.client.peer.to_string(), name),
+        );
+    }
+}
+
+/// Runs one queued command of a transaction that has begun. Its error becomes its own reply.
+pub(crate) fn run_queued(
+    worker: &mut WorkerContext,
+    session: &mut Session,
+    reply: &mut ReplyBuf,
+    place: usize,
+    (id, args): (CommandId, &Args<'_>),
+) -> Flow {
+    let entry = table().entry(id);
+    let start = reply.len();
+    let began_us = worker.now_us;
+    let mut flow = Flow::Next;
+    let result = match entry.row.handler {
+        HandlerKind::Data(handler) => {
+            worker.ran_data = true;
+            let savepoint = worker.txn.savepoint();
+            let (db, now_ms) = (session.db, worker.now_ms);
+            let mut ctx = Ctx { txn: &mut worker.txn, db, now_ms, reply };
+            let result = handler(&mut ctx, args);
+            if result.is_err() {
+                // A command that fails half way leaves nothing behind.
+                worker.txn.rollback_to(savepoint);
+            }
+            result
+        }
+        HandlerKind::Connection(handler) => {
+            let mut call = Call { worker, session, reply, entry, place, flow: Flow::Next };
+            let result = handler(&mut call, args);
+            flow = call.flow;
+            result
+        }
+    };
+    let failed = result.is_err();
+    if let Err(error) = &result {
+        reply.truncate(start);
+        worker.fail(reply, error);
+    }
+    worker.count(entry, began_us, failed);
+    flow
+}

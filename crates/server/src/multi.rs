@@ -1,0 +1,170 @@
+//! MULTI, EXEC, DISCARD, WATCH, UNWATCH.
+//!
+//! EXEC takes the latches of every key its commands name and of every watched key, asks the watch
+//! list, runs the commands one after the other on one transaction, and commits one batch: all of
+//! it is in the log or none of it.
+
+use std::sync::atomic::Ordering;
+
+use crate::command::{Args, CmdError, CmdResult, Command, Flags, HandlerKind, KeySpec};
+use crate::exec::{self, Call, Flow, Stop, add_latches, engine_error};
+use crate::registry::table;
+use crate::session::Queue;
+
+const FLAGS: Flags = Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE).and(Flags::ALLOW_BUSY);
+
+const fn row(
+    name: &'static str,
+    arity: i32,
+    flags: Flags,
+    since: &'static str,
+    summary: &'static str,
+    handler: crate::command::CallHandler,
+) -> Command {
+    Command {
+        name,
+        arity,
+        flags: FLAGS.and(flags),
+        keys: KeySpec::NONE,
+        group: "transactions",
+        since,
+        summary,
+        complexity: "O(1)",
+        handler: HandlerKind::Connection(handler),
+    }
+}
+
+pub(crate) const COMMANDS: &[Command] = &[
+    row("multi", 1, Flags::FAST, "1.2.0", "Starts a transaction", multi),
+    Command {
+        complexity: "Depends on commands in the transaction",
+        ..row(
+            "exec",
+            1,
+            Flags::SKIP_SLOWLOG,
+            "1.2.0",
+            "Executes all commands in a transaction",
+            exec,
+        )
+    },
+    Command {
+        complexity: "O(N), when N is the number of queued commands",
+        ..row("discard", 1, Flags::FAST, "2.0.0", "Discards a transaction", discard)
+    },
+    Command {
+        keys: KeySpec { first: 1, last: -1, step: 1 },
+        complexity: "O(1) for every key.",
+        ..row(
+            "watch",
+            -2,
+            Flags::FAST,
+            "2.2.0",
+            "Monitors changes to keys to determine the execution of a transaction",
+            watch,
+        )
+    },
+    row("unwatch", 1, Flags::FAST, "2.2.0", "Forgets about watched keys of a transaction", unwatch),
+];
+
+fn multi(call: &mut Call<'_>, _: &Args<'_>) -> CmdResult {
+    if call.session.multi.is_some() {
+        return Err(CmdError::new("ERR MULTI calls can not be nested"));
+    }
+    call.session.multi = Some(Box::new(Queue::default()));
+    call.session.client.queued.store(0, Ordering::Relaxed);
+    call.reply.ok();
+    Ok(())
+}
+
+fn discard(call: &mut Call<'_>, _: &Args<'_>) -> CmdResult {
+    if call.session.multi.is_none() {
+        return Err(CmdError::new("ERR DISCARD without MULTI"));
+    }
+    call.session.end_transaction();
+    call.reply.ok();
+    Ok(())
+}
+
+fn watch(call: &mut Call<'_>, args: &Args<'_>) -> CmdResult {
+    if call.session.multi.is_some() {
+        return Err(CmdError::new("ERR WATCH inside MULTI is not allowed"));
+    }
+    let (db, now_ms) = (call.session.db, call.worker.now_ms);
+    let shared = &call.worker.shared;
+    let watches = call.session.watches.get_or_insert_with(|| shared.keyspace.watch_list());
+    for key in &args[1..] {
+        watches.watch(db, key, now_ms).map_err(|error| engine_error(&error))?;
+        call.session.client.watching.fetch_add(1, Ordering::Relaxed);
+    }
+    call.reply.ok();
+    Ok(())
+}
+
+fn unwatch(call: &mut Call<'_>, _: &Args<'_>) -> CmdResult {
+    call.session.unwatch();
+    call.reply.ok();
+    Ok(())
+}
+
+fn exec(call: &mut Call<'_>, _: &Args<'_>) -> CmdResult {
+    let Some(queue) = call.session.multi.take() else {
+        return Err(CmdError::new("ERR EXEC without MULTI"));
+    };
+    if queue.spoiled {
+        call.session.end_transaction();
+        return Err(CmdError::new("EXECABORT Transaction discarded because of previous errors."));
+    }
+    let db_before = call.session.db;
+    match run(call, &queue) {
+        Ok(()) => {
+            call.session.end_transaction();
+            Ok(())
+        }
+        Err(Stop::Park) => {
+            // Nothing happened: the queue waits, and EXEC runs again.
+            call.session.db = db_before;
+            call.session.multi = Some(queue);
+            call.flow = Flow::Park;
+            Ok(())
+        }
+        Err(Stop::Error(error)) => {
+            call.session.end_transaction();
+            Err(error)
+        }
+    }
+}
+
+fn run(call: &mut Call<'_>, queue: &Queue) -> Result<(), Stop> {
+    let worker = &mut *call.worker;
+    worker.latches.clear();
+    if let Some(watches) = &call.session.watches {
+        watches.add_latches(&mut worker.latches);
+    }
+    for (id, args) in queue.commands() {
+        add_latches(&mut worker.latches, table().entry(id), &args);
+    }
+    worker.txn.begin_write(worker.now_ms, &worker.latches);
+    if let Some(watches) = call.session.watches.as_ref().filter(|watches| !watches.is_empty()) {
+        match worker.txn.watches_hold(watches) {
+            Ok(true) => {}
+            Ok(false) => {
+                worker.txn.end();
+                call.reply.null_array();
+                return Ok(());
+            }
+            Err(error) => {
+                worker.txn.end();
+                return Err(Stop::Error(engine_error(&error)));
+            }
+        }
+    }
+    call.reply.array(queue.len());
+    for (id, args) in queue.commands() {
+        // An error is the command's own reply; the others run all the same, as in Redis.
+        let flow = exec::run_queued(worker, call.session, call.reply, call.place, (id, &args));
+        if matches!(flow, Flow::Close | Flow::Drop) {
+            call.flow = flow;
+        }
+    }
+    exec::commit(worker, call.session)
+}

@@ -1,0 +1,184 @@
+//! Start and end of a server: directory, engine, listeners, worker threads.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::{Poll, Waker};
+use sluice_keyspace::{Keyspace, KeyspaceOptions};
+use sluicedb::env::{Clock, JoinHandle, OsThreads, SystemClock, Threads};
+use sluicedb::{Db, ErrorKind, Options};
+
+use crate::config::Config;
+use crate::log::{Level, Log};
+use crate::net::{Listener, Mailbox, Worker, bind};
+use crate::shared::{Shared, StopMode, WorkerContext};
+use crate::stats::WorkerStats;
+
+/// Why a server did not start: a sentence for the operator.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(pub String);
+
+/// A running server.
+pub struct Server {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle>,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("addresses", &self.addresses()).finish_non_exhaustive()
+    }
+}
+
+/// Ends a server from another thread.
+#[derive(Debug, Clone)]
+pub struct StopHandle(Arc<Shared>);
+
+impl StopHandle {
+    /// Asks the server to end: it finishes the turn at work, sends the replies, closes the engine.
+    pub fn stop(&self) {
+        self.0.note(Level::Warning, "shutdown requested");
+        self.0.stop(StopMode::Default);
+    }
+}
+
+impl Server {
+    /// Opens the data in `<dir>/db` (created when missing) and serves.
+    pub fn start(config: Config) -> Result<Server, StartError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let log = Log::open(Level::parse(config.get("loglevel")), config.get("logfile"))
+            .map_err(|error| StartError(format!("cannot open the log file: {error}")))?;
+        for warning in config.warnings() {
+            log.line(clock.unix_ms(), Level::Warning, warning);
+        }
+        // First the port: a second server fails there before it touches any data.
+        let number = |name: &str| config.get(name).parse::<i64>().unwrap_or(0);
+        let listeners =
+            bind(config.get("bind"), number("port") as u16, number("tcp-backlog") as i32)
+                .map_err(|error| StartError(error.to_string()))?;
+        let addresses: Vec<SocketAddr> =
+            listeners.iter().map(|listener| listener.address).collect();
+        let db = open_engine(&config)?;
+        let keyspace =
+            Keyspace::open(db.clone(), KeyspaceOptions { databases: number("databases") as u32 })
+                .map_err(|error| StartError(format!("cannot open the keyspace: {error}")))?;
+        let worker_count = match number("workers") {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            count => count as usize,
+        };
+        let command_count = crate::registry::table().len();
+        let stats = (0..worker_count).map(|_| Arc::new(WorkerStats::new(command_count))).collect();
+        let shared = Arc::new(Shared::new(db, keyspace, clock, log, config, stats));
+        let _ = shared.addresses.set(addresses);
+        let workers = start_workers(&shared, listeners)?;
+        Ok(Server { shared, workers })
+    }
+
+    /// Where it listens, with the ports that the system chose.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        self.shared.addresses.get().map_or(&[], Vec::as_slice)
+    }
+
+    pub fn stop_handle(&self) -> StopHandle {
+        StopHandle(Arc::clone(&self.shared))
+    }
+
+    /// Returns when the server has ended: by [`StopHandle::stop`] or by SHUTDOWN.
+    ///
+    /// # Errors
+    /// The engine could not be closed cleanly; the sentence says why.
+    pub fn wait(self) -> Result<(), StartError> {
+        for worker in self.workers {
+            worker.join();
+        }
+        let flush = match self.shared.stop_mode() {
+            StopMode::Flush => true,
+            StopMode::NoFlush => false,
+            // Without a log, memtables are the only copy.
+            StopMode::Default => !self.shared.settings().log,
+        };
+        let closed = self.shared.db.close(flush);
+        closed.map_err(|error| StartError(format!("closing the database failed: {error}")))?;
+        self.shared.note(Level::Warning, "bye bye...");
+        Ok(())
+    }
+}
+
+fn open_engine(config: &Config) -> Result<Db, StartError> {
+    let directory: PathBuf = Path::new(config.get("dir")).join("db");
+    let shown = directory.display();
+    std::fs::create_dir_all(&directory).map_err(|error| {
+        StartError(format!("cannot create the data directory {shown}: {error}"))
+    })?;
+    let size = |name: &str| config.get(name).parse::<u64>().unwrap_or(0);
+    let options = Options {
+        memtable_bytes: size("memtable-bytes"),
+        memtable_count: size("memtable-count") as u32,
+        memory_budget: size("memory-budget"),
+        wal_segment_bytes: size("wal-segment-bytes"),
+        wal_max_bytes: size("wal-max-bytes"),
+        wal_sync_interval: match config.get("appendfsync") {
+            "no" => Duration::ZERO,
+            _ => Duration::from_secs(1),
+        },
+        flush_threads: size("flush-threads") as u32,
+        compaction_threads: size("compaction-threads") as u32,
+        ..Options::default()
+    };
+    Db::open(&directory, options).map_err(|error| {
+        let advice = match error.kind() {
+            ErrorKind::Locked => {
+                "another server uses this directory: stop it, or choose another --dir"
+            }
+            ErrorKind::Unsupported => "the data was written by a newer version: start that version",
+            ErrorKind::Corruption => {
+                "the data is damaged: nothing was changed; restore or repair it"
+            }
+            ErrorKind::DiskFull => "the disk is full: free some space",
+            ErrorKind::Io => "check the directory's owner and permissions",
+            _ => "the data directory cannot be used as it is",
+        };
+        StartError(format!("cannot open the database in {shown}: {error} ({advice})"))
+    })
+}
+
+fn start_workers(
+    shared: &Arc<Shared>,
+    listeners: Vec<Listener>,
+) -> Result<Vec<JoinHandle>, StartError> {
+    let failed = |error: std::io::Error| StartError(format!("cannot start a worker: {error}"));
+    let mut polls = Vec::new();
+    let mut mailboxes = Vec::new();
+    for _ in &shared.stats {
+        let poll = Poll::new().map_err(failed)?;
+        let waker = Waker::new(poll.registry(), crate::net::WAKER).map_err(failed)?;
+        polls.push(poll);
+        mailboxes.push(Arc::new(Mailbox::new(waker)));
+    }
+    let _ = shared.mailboxes.set(mailboxes.clone());
+    let mut listeners = Some(listeners);
+    let mut handles = Vec::new();
+    for (number, (poll, mailbox)) in polls.into_iter().zip(mailboxes).enumerate() {
+        let stats = Arc::clone(&shared.stats[number]);
+        let shared = Arc::clone(shared);
+        // A worker is built on its own thread: its buffers then come from that thread's arenas.
+        let listeners = listeners.take().unwrap_or_default();
+        let body = move || {
+            let cx = WorkerContext::new(Arc::clone(&shared), mailbox, stats);
+            match Worker::new(number, poll, cx, listeners) {
+                Ok(worker) => worker.run(),
+                Err(error) => {
+                    shared.note(Level::Warning, &format!("cannot start a worker: {error}"));
+                    shared.stop(StopMode::Default);
+                }
+            }
+        };
+        let name = format!("worker-{number}");
+        handles.push(OsThreads.spawn(&name, Box::new(body)).map_err(failed)?);
+    }
+    Ok(handles)
+}

@@ -1,0 +1,220 @@
+//! What all threads share ([`Shared`]), and what one worker thread carries from command to command
+//! ([`WorkerContext`]).
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
+
+use sluice_keyspace::{Keyspace, LatchSet, Txn};
+use sluicedb::env::Clock;
+use sluicedb::{Db, Position};
+
+use crate::clients::Clients;
+use crate::config::{Config, Settings};
+use crate::log::{Level, Log};
+use crate::net::Mailbox;
+use crate::slowlog::SlowLog;
+use crate::stats::{ErrorStats, Rate, WorkerStats};
+
+/// How the server ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StopMode {
+    /// Memtables are flushed when the log is off.
+    Default,
+    Flush,
+    NoFlush,
+}
+
+/// Everything that belongs to no thread.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) db: Db,
+    pub(crate) keyspace: Keyspace,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) log: Log,
+    config: Mutex<Config>,
+    settings: RwLock<Arc<Settings>>,
+    /// Moves on with each change of `settings`.
+    settings_version: AtomicU64,
+    pub(crate) clients: Clients,
+    pub(crate) slowlog: SlowLog,
+    pub(crate) errors: ErrorStats,
+    pub(crate) ops: Rate,
+    pub(crate) input_rate: Rate,
+    pub(crate) output_rate: Rate,
+    pub(crate) expired_keys: AtomicU64,
+    pub(crate) stats: Vec<Arc<WorkerStats>>,
+    pub(crate) mailboxes: OnceLock<Vec<Arc<Mailbox>>>,
+    pub(crate) addresses: OnceLock<Vec<SocketAddr>>,
+    pub(crate) started_ms: u64,
+    pub(crate) started_us: u64,
+    pub(crate) run_id: String,
+    stopping: AtomicBool,
+    stop_mode: Mutex<StopMode>,
+    pub(crate) peak_memory: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        db: Db,
+        keyspace: Keyspace,
+        clock: Arc<dyn Clock>,
+        log: Log,
+        config: Config,
+        stats: Vec<Arc<WorkerStats>>,
+    ) -> Shared {
+        let settings = Arc::new(Settings::new(&config));
+        let (started_ms, started_us) = (clock.unix_ms(), clock.monotonic_us());
+        let seed = started_ms ^ (u64::from(std::process::id()) << 40) ^ (&raw const config as u64);
+        let mut rng = sluicedb::env::Rng::new(seed);
+        let run_id =
+            (0..40).map(|_| char::from(b"0123456789abcdef"[rng.below(16) as usize])).collect();
+        Shared {
+            db,
+            keyspace,
+            clock,
+            log,
+            config: Mutex::new(config),
+            settings: RwLock::new(settings),
+            settings_version: AtomicU64::new(1),
+            clients: Clients::default(),
+            slowlog: SlowLog::default(),
+            errors: ErrorStats::default(),
+            ops: Rate::default(),
+            input_rate: Rate::default(),
+            output_rate: Rate::default(),
+            expired_keys: AtomicU64::new(0),
+            stats,
+            mailboxes: OnceLock::new(),
+            addresses: OnceLock::new(),
+            started_ms,
+            started_us,
+            run_id,
+            stopping: AtomicBool::new(false),
+            stop_mode: Mutex::new(StopMode::Default),
+            peak_memory: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn note(&self, level: Level, text: &str) {
+        self.log.line(self.clock.unix_ms(), level, text);
+    }
+
+    pub(crate) fn config(&self) -> std::sync::MutexGuard<'_, Config> {
+        crate::lock(&self.config)
+    }
+
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+
+    /// Makes `config` the one in force. The caller holds the lock it came from.
+    pub(crate) fn install(&self, config: &Config) {
+        let settings = Arc::new(Settings::new(config));
+        *self.settings.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = settings;
+        self.settings_version.fetch_add(1, Ordering::Release);
+        self.log.set_level(Level::parse(config.get("loglevel")));
+    }
+
+    pub(crate) fn settings_version(&self) -> u64 {
+        self.settings_version.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Asks every worker to end. The first caller's mode counts.
+    pub(crate) fn stop(&self, mode: StopMode) {
+        {
+            let mut current = crate::lock(&self.stop_mode);
+            if self.stopping.swap(true, Ordering::AcqRel) {
+                return;
+            }
+            *current = mode;
+        }
+        for mailbox in self.mailboxes.get().into_iter().flatten() {
+            mailbox.wake();
+        }
+    }
+
+    pub(crate) fn stop_mode(&self) -> StopMode {
+        *crate::lock(&self.stop_mode)
+    }
+
+    /// A number added up over the workers.
+    pub(crate) fn total(&self, of: impl Fn(&WorkerStats) -> u64) -> u64 {
+        self.stats.iter().map(|stats| of(stats)).sum()
+    }
+}
+
+/// What one worker thread carries from command to command.
+pub(crate) struct WorkerContext {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) settings: Arc<Settings>,
+    settings_version: u64,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) stats: Arc<WorkerStats>,
+    pub(crate) txn: Txn,
+    pub(crate) latches: LatchSet,
+    /// Unix time of the turn.
+    pub(crate) now_ms: u64,
+    /// Monotonic time of the turn's begin, then of the end of the last command.
+    pub(crate) now_us: u64,
+    /// The newest position committed in this turn.
+    pub(crate) turn_position: Option<Position>,
+    /// The connection at work committed something.
+    pub(crate) conn_wrote: bool,
+    /// A data command ran in this turn.
+    pub(crate) ran_data: bool,
+    /// The number of the next awaited completion.
+    next_wait: u64,
+}
+
+impl WorkerContext {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        mailbox: Arc<Mailbox>,
+        stats: Arc<WorkerStats>,
+    ) -> WorkerContext {
+        WorkerContext {
+            settings: shared.settings(),
+            settings_version: shared.settings_version(),
+            clock: Arc::clone(&shared.clock),
+            txn: shared.keyspace.transaction(),
+            latches: LatchSet::new(),
+            now_ms: shared.clock.unix_ms(),
+            now_us: shared.clock.monotonic_us(),
+            turn_position: None,
+            conn_wrote: false,
+            ran_data: false,
+            next_wait: 1,
+            shared,
+            mailbox,
+            stats,
+        }
+    }
+
+    /// Reads the clock and picks up changed settings: once a turn.
+    pub(crate) fn begin_turn(&mut self) {
+        self.now_ms = self.clock.unix_ms();
+        self.now_us = self.clock.monotonic_us();
+        self.turn_position = None;
+        self.ran_data = false;
+        self.refresh_settings();
+    }
+
+    pub(crate) fn refresh_settings(&mut self) {
+        let version = self.shared.settings_version();
+        if version != self.settings_version {
+            self.settings = self.shared.settings();
+            self.settings_version = version;
+        }
+    }
+
+    pub(crate) fn next_wait(&mut self) -> u64 {
+        self.next_wait += 1;
+        self.next_wait
+    }
+}
