@@ -13,7 +13,7 @@
 //! - any set of unsynced changes of names that is closed under the rule in `tree.rs`.
 //!
 //! What it is not: it has no permissions, no symbolic links, no damage to data that was synced
-//! (use [`MemFs::corrupt`]) and no failing calls (use a fault file system).
+//! (use [`MemFs::corrupt`]) and no failing calls (use [`FaultFs`](crate::FaultFs)).
 //!
 //! Locks: `tree` first, then one inode. Every change holds `tree` at least shared, and a clone takes
 //! it exclusively, so a clone is the file system at one moment: it never has a write without an
