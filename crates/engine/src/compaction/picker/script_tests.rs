@@ -167,7 +167,8 @@ impl World {
         let mut out = format!("base {}\n", targets.base_level);
         for (level, score) in scores {
             let (bytes, target) = (self.version.level_bytes(level), targets.of(level));
-            writeln!(out, "{level}: {} of {}, score {score:.2}", size(bytes), size(target)).unwrap();
+            writeln!(out, "{level}: {} of {}, score {score:.2}", size(bytes), size(target))
+                .unwrap();
         }
         out
     }
@@ -221,7 +222,8 @@ fn parse_table(line: &str) -> (Level, TableMeta) {
             _ => panic!("no table field {name}"),
         }
     }
-    let key = |key: &str, seq| InternalKey::new(key.as_bytes(), Trailer::new(SeqNo(seq), Kind::Put));
+    let key =
+        |key: &str, seq| InternalKey::new(key.as_bytes(), Trailer::new(SeqNo(seq), Kind::Put));
     let meta = TableMeta {
         file: FileNo(file),
         bytes,
