@@ -116,6 +116,7 @@ impl History {
             let state = self.state();
             let edit = legal_edit(&mut self.rng, &state);
             let mut result = self.append(&mut writer, &edit);
+            assert_eq!(result.is_ok(), writer.is_usable());
             if result.is_ok() && self.rng.one_in(4) {
                 result = self.rotate(&mut writer);
             }

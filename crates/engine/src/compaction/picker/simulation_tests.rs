@@ -29,11 +29,14 @@ struct Entry {
 /// The "opened table": its entries, by key, newest first.
 type Entries = Vec<Entry>;
 
+type Outputs = Vec<(TableMeta, Entries)>;
+
 struct Tree {
     version: CfVersion<Entries>,
     options: PickerOptions,
     in_progress: InProgress,
-    running: Vec<(Compaction<Entries>, Vec<(TableMeta, Entries)>)>,
+    /// Compactions and what they will install.
+    running: Vec<(Compaction<Entries>, Outputs)>,
     next_file: u64,
     next_seq: u64,
     flushed_bytes: u64,
@@ -121,7 +124,7 @@ impl Tree {
         }
     }
 
-    fn install(&mut self, edit: &CfEdit, tables: Vec<(TableMeta, Entries)>) {
+    fn install(&mut self, edit: &CfEdit, tables: Outputs) {
         self.version = self.version.apply(edit).unwrap();
         let mut entries: HashMap<FileNo, Entries> =
             tables.into_iter().map(|(meta, entries)| (meta.file, entries)).collect();
@@ -150,7 +153,7 @@ impl Tree {
         self.running.push((compaction, outputs));
     }
 
-    fn merge(&mut self, compaction: &Compaction<Entries>) -> Vec<(TableMeta, Entries)> {
+    fn merge(&mut self, compaction: &Compaction<Entries>) -> Outputs {
         let tables = compaction.tables().map(|(_, table)| table.table.get().unwrap());
         let mut all: Entries = tables.flatten().copied().collect();
         all.sort_by_key(|entry| (entry.key, u64::MAX - entry.seq));
