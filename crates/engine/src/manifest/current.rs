@@ -57,7 +57,7 @@ pub(super) fn prepare_current(fs: &dyn Fs, dir: &Path, manifest: FileNo) -> Resu
     let io = |error| Error::io(format!("write {}", path.display()), error);
     let file = fs.open(&path, OpenMode::CreateOrOpen).map_err(io)?;
     let text = text(manifest);
-    // A crash may have left an older, longer text here.
+    // Whatever a crash has left here must not stick out behind the new text.
     file.set_len(0).map_err(io)?;
     file.write_all_at(text.as_bytes(), 0).map_err(io)?;
     file.sync_data().map_err(io)

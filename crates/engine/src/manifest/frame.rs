@@ -104,10 +104,14 @@ impl FrameHeader {
         self.stored_crc == self.computed_crc && self.payload_len as usize <= PAYLOAD_BYTES_MAX
     }
 
-    /// True when turning back one bit of the 12 bytes makes the header valid.
-    pub(super) fn is_one_bit_off(&self) -> bool {
+    /// The index, in the 12 bytes, of the byte in which turning back one bit makes the header
+    /// valid; `None` when no single bit does.
+    pub(super) fn flipped_byte(&self) -> Option<usize> {
         let syndrome = self.stored_crc ^ self.computed_crc;
-        syndrome.count_ones() == 1 || is_single_bit_syndrome(syndrome, 8)
+        if syndrome.count_ones() == 1 {
+            return Some(8 + syndrome.trailing_zeros() as usize / 8);
+        }
+        find_flip(syndrome, 8)
     }
 }
 
@@ -115,31 +119,46 @@ impl FrameHeader {
 /// steps) and the odds that arbitrary bytes look like one: 2^19 positions in 2^32.
 const FLIP_SEARCH_BYTES_MAX: usize = 64 << 10;
 
-/// True when turning back one bit of `payload` (or of the stored CRC) makes the two agree.
+/// The index of the byte of `payload` in which turning back one bit makes it agree with
+/// `true_crc`; `None` when no single bit does.
 ///
-/// A crash tears an append at the device's write unit: it leaves a hole or a missing end, never
-/// one wrong bit. So a last frame that is a bit away from valid was once synced, and dropping it
-/// as "torn" would silently lose an edit.
-pub(super) fn is_one_bit_off(payload: &[u8], stored_crc: u32) -> bool {
-    let syndrome = stored_crc ^ checksum::crc32c(payload);
-    syndrome.count_ones() == 1
-        || payload.len() <= FLIP_SEARCH_BYTES_MAX && is_single_bit_syndrome(syndrome, payload.len())
+/// A crash tears an append at the device's write unit: it leaves a hole of zeros or a missing end,
+/// never one wrong bit among right ones. So a last frame that is one bit away from valid was whole
+/// once, and dropping it as "torn" would silently lose an edit. See [`is_lost_sector`] for the one
+/// hole that looks like a flipped bit.
+pub(super) fn flipped_byte(payload: &[u8], true_crc: u32) -> Option<usize> {
+    if payload.len() > FLIP_SEARCH_BYTES_MAX {
+        return None;
+    }
+    find_flip(true_crc ^ checksum::crc32c(payload), payload.len())
 }
 
 /// CRC is linear: flipping a bit changes the CRC by an amount that depends only on how many bits
-/// follow it. This walks from the last bit of a message back to bit 0 of its byte
-/// `len - bytes_from_end`, comparing that amount with `syndrome`.
-fn is_single_bit_syndrome(syndrome: u32, bytes_from_end: usize) -> bool {
+/// follow it. This walks from the last bit of a message of `len` bytes to the first, comparing
+/// that amount with `syndrome`.
+fn find_flip(syndrome: u32, len: usize) -> Option<usize> {
     /// CRC32C's polynomial, bits reflected: what the last bit of a message adds.
     const POLYNOMIAL: u32 = 0x82f6_3b78;
     let mut amount = POLYNOMIAL;
-    for _ in 0..bytes_from_end * 8 {
+    for bits_from_end in 0..len * 8 {
         if amount == syndrome {
-            return true;
+            return Some(len - 1 - bits_from_end / 8);
         }
         amount = (amount >> 1) ^ (POLYNOMIAL & (amount & 1).wrapping_neg());
     }
-    false
+    None
+}
+
+/// The smallest unit a device writes whole.
+const SECTOR_BYTES: u64 = 512;
+
+/// True when the part of `bytes` (which lie at `offset` of the file) that shares a sector with the
+/// byte at `index` is all zeros: the sector may never have been written, and if only one bit of it
+/// was to be set, losing it looks like flipping that bit.
+pub(super) fn is_lost_sector(bytes: &[u8], offset: u64, index: usize) -> bool {
+    let sector = |index: usize| (offset + index as u64) / SECTOR_BYTES;
+    let wanted = sector(index);
+    bytes.iter().enumerate().filter(|(at, _)| sector(*at) == wanted).all(|(_, byte)| *byte == 0)
 }
 
 #[cfg(test)]
@@ -147,21 +166,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_single_bit_of_a_payload_is_recognised_as_one() {
+    fn every_single_bit_of_a_payload_is_found() {
         let payload: Vec<u8> = (0..100u8).map(|byte| byte.wrapping_mul(37)).collect();
         let crc = checksum::crc32c(&payload);
         for bit in 0..payload.len() * 8 {
             let mut bad = payload.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert!(is_one_bit_off(&bad, crc), "bit {bit}");
+            assert_eq!(flipped_byte(&bad, crc), Some(bit / 8));
             let other = (bit + 100) % 800;
             bad[other / 8] ^= 1 << (other % 8);
-            assert!(!is_one_bit_off(&bad, crc), "bits {bit} and {other}");
+            assert_eq!(flipped_byte(&bad, crc), None, "bits {bit} and {other}");
         }
-        for bit in 0..32 {
-            assert!(is_one_bit_off(&payload, crc ^ 1 << bit));
-        }
-        assert!(!is_one_bit_off(&[0; 100], crc));
+        assert_eq!(flipped_byte(&[0; 100], crc), None);
+    }
+
+    #[test]
+    fn a_lost_sector_is_not_a_flipped_bit() {
+        // The frame's payload begins at 500, so its bytes from 12 on lie in another sector.
+        let mut payload = vec![7; 12];
+        payload.extend([0, 0, 0x40]);
+        let crc = checksum::crc32c(&payload);
+        payload[14] = 0;
+        assert_eq!(flipped_byte(&payload, crc), Some(14));
+        assert!(is_lost_sector(&payload, 500, 14));
+        payload[13] = 1;
+        assert!(!is_lost_sector(&payload, 500, 14));
     }
 
     #[test]
@@ -176,8 +205,9 @@ mod tests {
             let mut bad = bytes;
             bad[bit / 8] ^= 1 << (bit % 8);
             let header = FrameHeader::parse(&bad, FileNo(3), 24);
-            assert!(!header.is_valid() && header.is_one_bit_off(), "bit {bit}");
+            assert!(!header.is_valid());
+            assert_eq!(header.flipped_byte(), Some(bit / 8));
         }
-        assert!(!FrameHeader::parse(&[0; 12], FileNo(3), 24).is_one_bit_off());
+        assert_eq!(FrameHeader::parse(&[0; 12], FileNo(3), 24).flipped_byte(), None);
     }
 }

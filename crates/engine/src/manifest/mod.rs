@@ -35,7 +35,7 @@ mod crash_tests;
 #[cfg(test)]
 mod damage_tests;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 
 pub use dump::dump;
 pub use edit_codec::{decode_edit, encode_edit};

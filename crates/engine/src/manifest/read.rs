@@ -6,10 +6,11 @@
 //! | what is found | verdict |
 //! |---|---|
 //! | header valid, payload runs past the end of the file | torn |
-//! | header valid, payload ends exactly at the end, its CRC is wrong | torn, unless one bit off |
+//! | header valid, payload ends exactly at the end, CRC one bit off | damage, unless a sector of zeros explains it |
+//! | header valid, payload ends exactly at the end, CRC wrong otherwise | torn |
 //! | header valid, payload CRC wrong, bytes follow | damage |
 //! | fewer than 12 bytes left | torn |
-//! | header invalid, one bit off | damage |
+//! | header invalid, one bit off | damage, with the same exception |
 //! | header invalid, a valid frame begins somewhere behind it | damage |
 //! | header invalid, more bytes left than a frame can have | damage |
 //! | header invalid otherwise | torn |
@@ -34,7 +35,7 @@ use super::{
     field::Input,
     frame::{
         FILE_HEADER_BYTES, FORMAT, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FrameHeader, FrameKind,
-        MAGIC, is_one_bit_off,
+        MAGIC, flipped_byte, is_lost_sector,
     },
 };
 use crate::version::VersionState;
@@ -277,9 +278,11 @@ impl Frames {
         if rest < FRAME_HEADER_BYTES as u64 {
             return Ok(Next::Torn);
         }
-        let header = self.header_at(offset)?;
+        let mut bytes = [0; FRAME_HEADER_BYTES];
+        self.read(&mut bytes, offset)?;
+        let header = FrameHeader::parse(&bytes, self.no, offset);
         if !header.is_valid() {
-            return self.judge_bad_header(header).map(|()| Next::Torn);
+            return self.judge_bad_header(&bytes, header).map(|()| Next::Torn);
         }
         let frame_len = FRAME_HEADER_BYTES as u64 + u64::from(header.payload_len);
         if frame_len > rest {
@@ -291,7 +294,12 @@ impl Frames {
             self.offset += frame_len;
             return Ok(Next::Payload(payload));
         }
-        if frame_len < rest || is_one_bit_off(&payload, header.payload_crc) {
+        let payload_at = offset + FRAME_HEADER_BYTES as u64;
+        let is_flipped = || {
+            flipped_byte(&payload, header.payload_crc)
+                .is_some_and(|byte| !is_lost_sector(&payload, payload_at, byte))
+        };
+        if frame_len < rest || is_flipped() {
             return Err(self.damage(
                 offset,
                 &format!("payload crc32c {:#010x}", header.payload_crc),
@@ -302,13 +310,14 @@ impl Frames {
     }
 
     /// An invalid header at `self.offset`: fine when it can be the end of a torn append.
-    fn judge_bad_header(&self, header: FrameHeader) -> Result<()> {
+    fn judge_bad_header(&self, bytes: &[u8], header: FrameHeader) -> Result<()> {
         let damage = |what: &str| {
             let found = format!("{:#010x} {what}", header.stored_crc);
             let expected = format!("frame header crc32c {:#010x}", header.computed_crc);
             Err(self.damage(self.offset, &expected, found))
         };
-        if header.is_one_bit_off() {
+        let flipped = header.flipped_byte();
+        if flipped.is_some_and(|byte| !is_lost_sector(bytes, self.offset, byte)) {
             return damage("(one bit is flipped)");
         }
         if self.len - self.offset > FRAME_BYTES_MAX {
@@ -336,12 +345,6 @@ impl Frames {
             }
         }
         Ok(None)
-    }
-
-    fn header_at(&self, offset: u64) -> Result<FrameHeader> {
-        let mut bytes = [0; FRAME_HEADER_BYTES];
-        self.read(&mut bytes, offset)?;
-        Ok(FrameHeader::parse(&bytes, self.no, offset))
     }
 
     /// The payload behind a valid header whose frame lies inside the file: so the length is both

@@ -118,6 +118,9 @@ impl<T> CfVersion<T> {
     pub fn apply(&self, edit: &CfEdit) -> Result<CfVersion<T>> {
         let mut next = self.clone();
         next.apply_in_place(edit)?;
+        if cfg!(debug_assertions) {
+            next.check()?;
+        }
         Ok(next)
     }
 
@@ -132,9 +135,6 @@ impl<T> CfVersion<T> {
                 None => TableHandle::new(meta.clone()),
             };
             self.insert(*level, handle)?;
-        }
-        if cfg!(debug_assertions) {
-            self.check()?;
         }
         Ok(())
     }

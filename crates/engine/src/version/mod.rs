@@ -26,6 +26,9 @@ mod range;
 mod state;
 mod table;
 
+#[cfg(test)]
+mod tests;
+
 pub use cf_version::{CfVersion, TableList};
 pub use edit::{CfCreate, CfEdit, VersionEdit};
 pub use options::OptionFields;

@@ -10,8 +10,9 @@
 //!   ok                                what the command must print
 //! ```
 //! Commands: `define` (draws the tree; options it does not name keep their defaults), `pick`,
-//! `start` (pick, and leave it running), `clear` (nothing runs any more), `range LEVEL [a-b]`,
-//! `targets`, `pressure`, `find KEY`. `pick`, `start` and `range` take `busy=1,2` and `snapshot=N`.
+//! `start` (pick, and leave it running), `clear` (nothing runs any more), `range LEVEL [a-b]` (a manual
+//! step; `start=yes` leaves it running), `add` (draws more tables), `targets`, `pressure`, `find KEY`.
+//! `pick`, `start` and `range` take `snapshot=N` and `busy=1,2`; busy tables stay so until `clear`.
 //! A table has 100 entries, `tomb` of them tombstones; its sequence numbers come from its file number
 //! when not given. `UPDATE_EXPECT=1` writes what was printed into the scripts.
 
@@ -81,11 +82,12 @@ impl World {
             words.iter().filter_map(|word| word.split_once('=')).collect();
         match name {
             "define" => self.define(&arguments, &body),
+            "add" => self.add(&body),
             "pick" => self.with_input(&arguments, |input| {
                 pick(input).map_or("nothing".to_owned(), |picked| describe(&picked))
             }),
             "start" => {
-                let Some(picked) = self.with_input(&arguments, |input| pick(input)) else {
+                let Some(picked) = self.with_input(&arguments, pick) else {
                     return "nothing".to_owned();
                 };
                 self.in_progress.start(&picked);
@@ -98,12 +100,16 @@ impl World {
             "range" => {
                 let (first, last) = parse_range(words[1]);
                 let range = KeyRange::new(first.as_bytes(), last.as_bytes());
-                self.with_input(&arguments, |input| {
-                    match pick_range(input, range, parse_level(words[0])) {
-                        RangePick::Compact(picked) => describe(&picked),
-                        other => format!("{other:?}").to_lowercase(),
+                let level = parse_level(words[0]);
+                match self.with_input(&arguments, |input| pick_range(input, range, level)) {
+                    RangePick::Compact(picked) => {
+                        if arguments.contains_key("start") {
+                            self.in_progress.start(&picked);
+                        }
+                        describe(&picked)
                     }
-                })
+                    other => format!("{other:?}").to_lowercase(),
+                }
             }
             "targets" => self.targets(),
             "pressure" => {
@@ -131,10 +137,15 @@ impl World {
                 _ => panic!("no option {name}"),
             }
         }
+        self.version = CfVersion::empty();
+        self.in_progress = InProgress::new();
+        self.add(body)
+    }
+
+    fn add(&mut self, body: &[&str]) -> String {
         let mut edit = CfEdit::new(CfId(0));
         edit.added.extend(body.iter().map(|line| parse_table(line)));
-        self.in_progress = InProgress::new();
-        match CfVersion::empty().apply(&edit) {
+        match self.version.apply(&edit) {
             Ok(version) => {
                 self.version = version;
                 "ok".to_owned()
@@ -167,7 +178,8 @@ impl World {
         let mut out = format!("base {}\n", targets.base_level);
         for (level, score) in scores {
             let (bytes, target) = (self.version.level_bytes(level), targets.of(level));
-            writeln!(out, "{level}: {} of {}, score {score:.2}", size(bytes), size(target)).unwrap();
+            writeln!(out, "{level}: {} of {}, score {score:.2}", size(bytes), size(target))
+                .unwrap();
         }
         out
     }
@@ -221,7 +233,8 @@ fn parse_table(line: &str) -> (Level, TableMeta) {
             _ => panic!("no table field {name}"),
         }
     }
-    let key = |key: &str, seq| InternalKey::new(key.as_bytes(), Trailer::new(SeqNo(seq), Kind::Put));
+    let key =
+        |key: &str, seq| InternalKey::new(key.as_bytes(), Trailer::new(SeqNo(seq), Kind::Put));
     let meta = TableMeta {
         file: FileNo(file),
         bytes,
@@ -257,8 +270,9 @@ fn parse_size(text: &str) -> u64 {
 }
 
 fn size(bytes: u64) -> String {
-    match UNITS.iter().find(|(_, shift)| bytes > 0 && bytes % (1 << shift) == 0) {
+    match UNITS.iter().find(|(_, shift)| bytes > 0 && bytes.trailing_zeros() >= *shift) {
         Some((unit, shift)) => format!("{}{unit}", bytes >> shift),
+        None if bytes >= 1 << 20 => format!("{:.1}M", bytes as f64 / f64::from(1 << 20)),
         None => bytes.to_string(),
     }
 }
