@@ -1,4 +1,5 @@
-//! The engine's only door to the world: files, clock, threads, random numbers.
+//! The engine's only door to the world: files, clock, threads, random numbers, and the
+//! numbers it reports about itself.
 //!
 //! Everything above this crate takes an [`Env`] and reaches nothing else, so a test can put a
 //! memory file system that crashes, a clock that it moves itself, or a thread that never starts in
@@ -6,13 +7,16 @@
 
 mod clock;
 mod disk;
+mod fault;
 mod fs;
 mod mem;
+pub mod metrics;
 mod rng;
 mod threads;
 
-pub use clock::{Clock, SystemClock};
+pub use clock::{Clock, ManualClock, SystemClock};
 pub use disk::DiskFs;
+pub use fault::{Failure, FaultFs, Gate, Op, Rule, RuleId};
 pub use fs::{File, FileLock, Fs, OpenMode};
 pub use mem::{CrashMode, MemFs};
 pub use rng::Rng;

@@ -30,6 +30,16 @@ pub trait Threads: fmt::Debug + Send + Sync {
 }
 
 /// The operating system's threads.
+///
+/// ```
+/// use sluice_env::{OsThreads, Threads};
+///
+/// let (sender, receiver) = std::sync::mpsc::channel();
+/// let thread = OsThreads.spawn("worker", Box::new(move || drop(sender.send(7))))?;
+/// thread.join();
+/// assert_eq!(receiver.recv(), Ok(7));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct OsThreads;
 

@@ -271,7 +271,7 @@ impl<F: FnMut(&Inode) -> FileState> Copier<F> {
 
 impl MemFs {
     /// The file system after a power cut at this moment: everything synced, and of the rest some
-    /// legal subset drawn from `rng` (see the head of this module). The extremes, nothing and
+    /// legal subset drawn from `rng` (see [`MemFs`]). The extremes, nothing and
     /// everything, are each drawn once in eight times. Independent of this one; locks are free.
     ///
     /// ```

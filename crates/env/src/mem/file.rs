@@ -64,10 +64,10 @@ impl File for MemFile {
     }
 
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
-        self.check_writable(Errno::BADF)?;
         if len == 0 {
             return Err(Errno::INVAL.into());
         }
+        self.check_writable(Errno::BADF)?;
         self.change(Change::Grow(end_of(offset, len, Errno::FBIG)?));
         Ok(())
     }

@@ -13,7 +13,7 @@
 //! - any set of unsynced changes of names that is closed under the rule in `tree.rs`.
 //!
 //! What it is not: it has no permissions, no symbolic links, no damage to data that was synced
-//! (use [`MemFs::corrupt`]) and no failing calls (use a fault file system).
+//! (use [`MemFs::corrupt`]) and no failing calls (use [`FaultFs`](crate::FaultFs)).
 //!
 //! Locks: `tree` first, then one inode. Every change holds `tree` at least shared, and a clone takes
 //! it exclusively, so a clone is the file system at one moment: it never has a write without an
@@ -48,6 +48,12 @@ pub use crash::CrashMode;
 const DEVICE_BYTES: u64 = 1 << 40;
 
 /// A file system in memory that knows what a crash can take away.
+///
+/// Synced bytes, sizes and names survive every crash. Of the rest a power cut leaves each 512-byte
+/// sector, and each file's size, as it was at some moment since the last sync; where the size grew
+/// over lost sectors there are zeros. Changes of names survive or not, each rename whole, but none
+/// without the earlier changes of the same name. Contents need `sync_data`, names need `sync_dir`
+/// of their directory, and a new directory needs it of its parent.
 ///
 /// ```
 /// use sluice_env::{Fs, MemFs, OpenMode, Rng};

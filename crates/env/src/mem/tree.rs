@@ -152,9 +152,13 @@ impl Tree {
         mut number: impl FnMut() -> u64,
     ) -> io::Result<()> {
         let mut at = ROOT;
-        for name in components(path)? {
+        let names = components(path)?;
+        for (depth, name) in names.iter().copied().enumerate() {
             at = match self.dir(at)?.live.get(name) {
                 Some(Entry::Dir(id)) => *id,
+                Some(Entry::File(_)) if depth + 1 == names.len() => {
+                    return Err(Errno::EXIST.into());
+                }
                 Some(Entry::File(_)) => return Err(Errno::NOTDIR.into()),
                 None => {
                     self.last_dir += 1;
@@ -178,10 +182,13 @@ impl Tree {
             // Two names of one file: the kernel leaves both.
             (Entry::File(a), Some(Entry::File(b))) if Arc::ptr_eq(a, b) => return Ok(()),
             (Entry::Dir(a), Some(Entry::Dir(b))) if a == b => return Ok(()),
-            (Entry::File(_), Some(Entry::Dir(_))) => return Err(Errno::ISDIR.into()),
             (Entry::Dir(moved), _) if self.contains(*moved, to.dir) => {
                 return Err(Errno::INVAL.into());
             }
+            (_, Some(Entry::Dir(id))) if self.contains(*id, from.dir) => {
+                return Err(Errno::NOTEMPTY.into());
+            }
+            (Entry::File(_), Some(Entry::Dir(_))) => return Err(Errno::ISDIR.into()),
             (Entry::Dir(_), Some(Entry::File(_))) => return Err(Errno::NOTDIR.into()),
             (Entry::Dir(_), Some(Entry::Dir(id))) if !self.dir(*id)?.live.is_empty() => {
                 return Err(Errno::NOTEMPTY.into());
