@@ -65,6 +65,7 @@ pub mod fuzzing;
 mod index;
 mod iter;
 mod layout;
+mod output;
 mod properties;
 mod readahead;
 mod schema;

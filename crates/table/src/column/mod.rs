@@ -11,12 +11,14 @@
 
 mod bitmap;
 mod integers;
+mod prefix_builder;
 mod prefix_bytes;
 mod raw_bytes;
 
 pub use bitmap::{Bitmap, encode_bitmap};
 pub use integers::{Integers, encode_integers};
-pub use prefix_bytes::{KeyCursor, PrefixBytes, PrefixBytesBuilder};
+pub use prefix_builder::PrefixBytesBuilder;
+pub use prefix_bytes::{KeyCursor, PrefixBytes};
 pub use raw_bytes::{RawBytes, encode_raw_bytes_head};
 
 use crate::fault::Fault;
