@@ -19,6 +19,8 @@ use crate::{
 pub struct Block {
     bytes: Box<[u8]>,
     rows: usize,
+    /// See [`PrefixBytes::bundle_heads`].
+    heads: Box<[u64]>,
     keys: PrefixBytes,
     trailers: Integers,
     same_key: Bitmap,
@@ -56,7 +58,8 @@ impl Block {
                 }
             }
         }
-        let block = Block { bytes, rows, keys, trailers, same_key, values };
+        let heads = keys.bundle_heads(&bytes);
+        let block = Block { bytes, rows, heads, keys, trailers, same_key, values };
         let checked = if trailers.constant().is_some() { 1 } else { rows };
         for row in 0..checked {
             let trailer = block.trailer(row);
@@ -76,7 +79,7 @@ impl Block {
 
     /// What the block weighs in a cache: its bytes and the descriptors.
     pub fn memory_bytes(&self) -> usize {
-        self.bytes.len() + size_of::<Block>() + 64
+        self.bytes.len() + self.heads.len() * 8 + size_of::<Block>() + 64
     }
 
     #[inline]
@@ -122,7 +125,7 @@ impl Block {
     /// when all are before.
     #[inline]
     pub fn find(&self, key: &[u8], trailer: Trailer) -> (usize, bool) {
-        let (row, equal) = self.keys.find(&self.bytes, key);
+        let (row, equal) = self.keys.find(&self.bytes, &self.heads, key);
         if !equal || self.trailer(row) <= trailer {
             return (row, equal);
         }

@@ -105,6 +105,11 @@ impl BlockCache {
         found
     }
 
+    /// [`BlockCache::get`] for scans: neither counted nor taken for a sign of interest.
+    pub(crate) fn peek(&self, table: u64, offset: u64) -> Option<Arc<Block>> {
+        self.blocks.peek(&BlockKey { table, offset })
+    }
+
     pub(crate) fn insert(&self, table: u64, offset: u64, block: &Arc<Block>) {
         self.blocks.insert(BlockKey { table, offset }, Arc::clone(block));
     }

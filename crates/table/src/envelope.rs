@@ -25,6 +25,9 @@ pub enum Compression {
     Lz4,
 }
 
+/// Smaller payloads are not worth a try.
+const LZ4_RAW_BYTES_MIN: usize = 64;
+
 /// After this many blocks in a row that did not shrink, only every [`TRY_EVERY`]th is tried:
 /// random or already compressed values should not pay for LZ4 on every block.
 const MISSES_MAX: u32 = 4;
@@ -70,7 +73,9 @@ impl Sealer {
 
     fn pack(&mut self, payload: &[u8]) -> Option<&[u8]> {
         let raw = payload.len();
-        if self.compression == Compression::None || raw > LZ4_RAW_BYTES_MAX || raw < 64 {
+        if self.compression == Compression::None
+            || !(LZ4_RAW_BYTES_MIN..=LZ4_RAW_BYTES_MAX).contains(&raw)
+        {
             return None;
         }
         if self.misses >= MISSES_MAX && !(self.misses - MISSES_MAX + 1).is_multiple_of(TRY_EVERY) {
@@ -148,7 +153,8 @@ fn check(stored: &[u8]) -> Result<(&[u8], u8), Fault> {
     Ok((payload, tail[0]))
 }
 
-fn unpack(packed: &[u8]) -> Result<Box<[u8]>, Fault> {
+/// Unpacks an LZ4 payload. Does not trust a single byte of it.
+pub fn unpack(packed: &[u8]) -> Result<Box<[u8]>, Fault> {
     let Some((head, packed)) = packed.split_first_chunk::<4>() else {
         return Err(Fault::damaged("the raw length of an LZ4 block", packed.len()));
     };

@@ -105,7 +105,7 @@ impl Filter {
 #[inline]
 fn line_of(hash: u64, lines: usize) -> usize {
     // lines < 2^32, so the product stays below 2^64 and the result below `lines`.
-    ((hash >> 32) * lines as u64 >> 32) as usize
+    (((hash >> 32) * lines as u64) >> 32) as usize
 }
 
 /// Collects the hashes of a table's distinct keys.

@@ -21,7 +21,7 @@ const ROWS_MAX: usize = 4096;
 
 /// A block: envelope, data block, index block, filter. True when any of them accepted the bytes.
 pub fn block(bytes: &[u8]) -> bool {
-    let opened = envelope::open(bytes);
+    let opened = envelope::open(bytes).or_else(|_| envelope::unpack(bytes));
     let payload: Box<[u8]> = bytes.into();
     let index = Index::parse(payload.clone(), bytes.len() as u64 * 64);
     if let Ok(index) = &index {
@@ -63,6 +63,7 @@ pub fn column(bytes: &[u8]) -> bool {
     match encoding {
         encoding::PREFIX_BYTES => {
             let Ok(strings) = PrefixBytes::parse(body, &column, rows) else { return false };
+            let heads = strings.bundle_heads(body);
             let mut cursor = KeyCursor::new();
             let mut out = Vec::new();
             for row in 0..shown {
@@ -70,10 +71,10 @@ pub fn column(bytes: &[u8]) -> bool {
                 out.clear();
                 strings.append_to(body, row, &mut out);
                 assert_eq!(out, cursor.key());
-                assert!(strings.find(body, &out).0 <= rows);
+                assert!(strings.find(body, &heads, &out).0 <= rows);
                 let _ = strings.compare(body, row, body);
             }
-            assert!(strings.find(body, body).0 <= rows);
+            assert!(strings.find(body, &heads, body).0 <= rows);
         }
         encoding::RAW_BYTES => {
             let Ok(strings) = RawBytes::parse(body, &column, rows) else { return false };

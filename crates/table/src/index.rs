@@ -17,7 +17,7 @@
 use sluice_base::Trailer;
 
 use crate::{
-    column::{Integers, PrefixBytes, PrefixBytesBuilder, common_prefix, encode_integers},
+    column::{Integers, PrefixBytes, PrefixBytesBuilder, common_prefix, encode_integers, head},
     fault::Fault,
     format::{BLOCK_TRAILER_BYTES, block_kind, encoding, role},
     layout::{Layout, LayoutWriter},
@@ -182,19 +182,6 @@ impl Index {
             }
         }
         low
-    }
-}
-
-/// The first eight bytes as an integer that sorts like them; what is missing counts as zero.
-#[inline]
-fn head(bytes: &[u8]) -> u64 {
-    match bytes.first_chunk::<8>() {
-        Some(chunk) => u64::from_be_bytes(*chunk),
-        None => {
-            let mut chunk = [0; 8];
-            chunk[..bytes.len()].copy_from_slice(bytes);
-            u64::from_be_bytes(chunk)
-        }
     }
 }
 

@@ -129,6 +129,7 @@ impl TableIter {
 
     /// Goes to the next entry.
     #[inline]
+    #[allow(clippy::should_implement_trait, reason = "it moves a cursor; std's yields items")]
     pub fn next(&mut self) -> Result<bool> {
         if self.valid && self.row + 1 < self.rows {
             return Ok(self.settle(self.row + 1));

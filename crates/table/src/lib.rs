@@ -10,6 +10,37 @@
 //!   rows -> block_builder -> columns                get: filter -> index -> BlockCache -> Block
 //!        -> envelope (LZ4, CRC) -> file             TableIter: both ways, readahead if asked
 //! ```
+//! ```
+//! use std::{path::Path, sync::Arc};
+//!
+//! use sluice_base::{FileNo, Kind, SeqNo, Trailer};
+//! use sluice_env::{Fs, MemFs};
+//! use sluice_table::{
+//!     BlockCache, IterOptions, Table, TableIter, TableOptions, TableWriter, filter_hash,
+//! };
+//!
+//! # fn main() -> sluice_base::Result<()> {
+//! let fs: Arc<dyn Fs> = Arc::new(MemFs::new());
+//! let path = Path::new("/000001.sst");
+//! let mut writer = TableWriter::create(&fs, path, FileNo(1), TableOptions::default())?;
+//! writer.add(b"apple", Trailer::new(SeqNo(2), Kind::Put), b"red")?;
+//! writer.add(b"apple", Trailer::new(SeqNo(1), Kind::Put), b"green")?;
+//! writer.add(b"pear", Trailer::new(SeqNo(3), Kind::Delete), b"")?;
+//! assert_eq!(writer.finish()?.entries, 3);
+//!
+//! let cache = BlockCache::new(1 << 20);
+//! let table = Arc::new(Table::open(&fs, path, FileNo(1), &cache)?);
+//! let (trailer, value) = table
+//!     .get(b"apple", filter_hash(b"apple"), Trailer::seek(SeqNo(1)))?
+//!     .expect("the version that a read at 1 sees");
+//! assert_eq!((trailer.seq(), &value[..]), (SeqNo(1), &b"green"[..]));
+//!
+//! let mut iter = TableIter::new(table, IterOptions::default());
+//! assert!(iter.seek_to_last()?);
+//! assert_eq!(iter.key(), b"pear");
+//! # Ok(())
+//! # }
+//! ```
 //! Where to read first: `format` (the numbers), `layout` and `column` (the bytes of a block),
 //! `table` (the read path), `writer`. `docs/format/table.md` is the specification.
 //!
@@ -34,6 +65,7 @@ pub mod fuzzing;
 mod index;
 mod iter;
 mod layout;
+mod output;
 mod properties;
 mod readahead;
 mod schema;

@@ -36,7 +36,7 @@ impl Readahead {
     pub fn block(&mut self, table: &Table, at: usize) -> Result<Arc<Block>> {
         let handle = table.index().handle(at);
         if self.cached
-            && let Some(block) = table.cached(handle)
+            && let Some(block) = table.peek(handle)
         {
             return Ok(block);
         }

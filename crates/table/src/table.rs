@@ -193,15 +193,21 @@ impl Table {
         &*self.file
     }
 
-    pub(crate) fn cached(&self, handle: Handle) -> Option<Arc<Block>> {
-        self.cache.get(self.cache_table, handle.offset)
+    /// A cached block for a reader that must not disturb the cache.
+    pub(crate) fn peek(&self, handle: Handle) -> Option<Arc<Block>> {
+        self.cache.peek(self.cache_table, handle.offset)
     }
 
     /// Data block `at`, from the cache or from the file.
     #[inline]
     pub(crate) fn block(&self, at: usize, fill_cache: bool) -> Result<Arc<Block>> {
         let handle = self.index.handle(at);
-        match self.cached(handle) {
+        let cached = if fill_cache {
+            self.cache.get(self.cache_table, handle.offset)
+        } else {
+            self.peek(handle)
+        };
+        match cached {
             Some(block) => Ok(block),
             None => self.load(handle, fill_cache),
         }

@@ -10,13 +10,10 @@
 //! Durability: [`TableWriter::finish`] syncs the file's data. The name becomes durable when the
 //! caller syncs the directory.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use sluice_base::{Error, FileNo, Kind, Result, SeqNo, Trailer, checksum, limits};
-use sluice_env::{File, Fs, OpenMode};
+use sluice_env::{Fs, OpenMode};
 
 use crate::{
     block_builder::BlockBuilder,
@@ -26,12 +23,10 @@ use crate::{
     footer::Footer,
     format::{BLOCK_TRAILER_BYTES, DIRECT_VALUE_BYTES, compression},
     index::{BlockStats, Handle, IndexBuilder, shortest_separator},
+    output::Output,
     properties::Properties,
     schema::Schema,
 };
-
-/// Output is written in pieces of at least this many bytes.
-const WRITE_BYTES: usize = 512 << 10;
 
 /// Bounds of [`TableOptions::block_bytes`].
 pub const BLOCK_BYTES_MIN: usize = 256;
@@ -131,7 +126,7 @@ impl TableWriter {
             .map_err(|error| Error::io(format!("create table {}", path.display()), error))?;
         Ok(TableWriter {
             fs: Arc::clone(fs),
-            output: Output { file, path: path.to_owned(), buffer: Vec::new(), written: 0 },
+            output: Output::new(file, path),
             file_no,
             block: BlockBuilder::default(),
             sealer: Sealer::new(options.compression),
@@ -381,57 +376,4 @@ impl TableWriter {
             file_bytes: self.output.written,
         })
     }
-}
-
-/// The file behind a buffer.
-#[derive(Debug)]
-struct Output {
-    file: Arc<dyn File>,
-    path: PathBuf,
-    buffer: Vec<u8>,
-    /// Bytes in the file.
-    written: u64,
-}
-
-impl Output {
-    /// Where the next byte goes.
-    fn position(&self) -> u64 {
-        self.written + self.buffer.len() as u64
-    }
-
-    fn append(&mut self, sealer: &mut Sealer, payload: &[u8]) -> Handle {
-        let offset = self.position();
-        let bytes = sealer.seal(payload, &mut self.buffer) as u64;
-        Handle { offset, bytes }
-    }
-
-    fn flush_if_large(&mut self) -> Result<()> {
-        if self.buffer.len() >= WRITE_BYTES { self.flush() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        write(&*self.file, &self.path, &self.buffer, self.written)?;
-        self.written += self.buffer.len() as u64;
-        self.buffer.clear();
-        Ok(())
-    }
-
-    /// Writes `bytes` behind what is buffered, without a copy.
-    fn write_through(&mut self, bytes: &[u8]) -> Result<()> {
-        self.flush()?;
-        write(&*self.file, &self.path, bytes, self.written)?;
-        self.written += bytes.len() as u64;
-        Ok(())
-    }
-
-    fn sync(&self) -> Result<()> {
-        self.file
-            .sync_data()
-            .map_err(|error| Error::io(format!("sync table {}", self.path.display()), error))
-    }
-}
-
-fn write(file: &dyn File, path: &Path, bytes: &[u8], offset: u64) -> Result<()> {
-    file.write_all_at(bytes, offset)
-        .map_err(|error| Error::io(format!("write table {}", path.display()), error))
 }

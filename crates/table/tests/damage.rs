@@ -1,6 +1,8 @@
 //! Damage of every kind: each flipped byte, each cut, misuse of the writer, failing files. A
 //! table answers with an error or with the truth.
 
+#![allow(clippy::unwrap_used, reason = "a test's way to fail")]
+
 mod common;
 
 use std::{path::Path, sync::Arc};

@@ -1,5 +1,7 @@
 //! Random tables against a sorted list: point reads, both directions, both seeks, verification.
 
+#![allow(clippy::unwrap_used, reason = "a test's way to fail")]
+
 mod common;
 
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};

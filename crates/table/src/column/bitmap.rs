@@ -42,7 +42,7 @@ impl Bitmap {
             return Ok(Bitmap::EMPTY);
         }
         let last = load_u64(bytes, 1 + (words - 1) * 8);
-        if rows % 64 != 0 && last >> (rows % 64) != 0 {
+        if !rows.is_multiple_of(64) && last >> (rows % 64) != 0 {
             return Err(column.damaged("no bits behind the last row", format!("{last:#x}")));
         }
         Ok(Bitmap { at: column.start + 1 })

@@ -11,12 +11,14 @@
 
 mod bitmap;
 mod integers;
+mod prefix_builder;
 mod prefix_bytes;
 mod raw_bytes;
 
 pub use bitmap::{Bitmap, encode_bitmap};
 pub use integers::{Integers, encode_integers};
-pub use prefix_bytes::{KeyCursor, PrefixBytes, PrefixBytesBuilder};
+pub use prefix_builder::PrefixBytesBuilder;
+pub use prefix_bytes::{KeyCursor, PrefixBytes};
 pub use raw_bytes::{RawBytes, encode_raw_bytes_head};
 
 use crate::fault::Fault;
@@ -141,6 +143,31 @@ impl Offsets {
             }
         }
     }
+}
+
+/// The first eight bytes as an integer that sorts like them; what is missing counts as zero. Equal
+/// heads say nothing: not about what follows, nor do they tell "a" from "a\0".
+#[inline]
+pub fn head(bytes: &[u8]) -> u64 {
+    match bytes.first_chunk::<8>() {
+        Some(chunk) => u64::from_be_bytes(*chunk),
+        None => {
+            let mut chunk = [0; 8];
+            chunk[..bytes.len()].copy_from_slice(bytes);
+            u64::from_be_bytes(chunk)
+        }
+    }
+}
+
+/// [`head`] of `block[start..end]`, as one load and a mask where eight bytes are there to load.
+#[inline(always)]
+fn head_at(block: &[u8], start: usize, end: usize) -> u64 {
+    let Some(chunk) = block.get(start..).and_then(|rest| rest.first_chunk::<8>()) else {
+        return head(&block[start..end]);
+    };
+    let foreign_bits = 64u32.saturating_sub((end - start).min(8) as u32 * 8);
+    // A shift by all 64 bits does not exist; it would leave nothing.
+    u64::from_be_bytes(*chunk) & u64::MAX.checked_shl(foreign_bits).unwrap_or(0)
 }
 
 /// How many leading bytes `a` and `b` share.

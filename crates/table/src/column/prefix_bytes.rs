@@ -18,18 +18,23 @@
 //! but the first of a bundle can be empty, because strings ascend. So reading steps back at most
 //! 15 rows, and only over duplicates.
 //!
-//! Search is binary over the bundles (a bundle's prefix and first row are neighbours in memory, so
-//! its first string is one slice and one comparison), then binary over the rows of one bundle.
+//! Search is binary over the bundles, then binary over the rows of one. For the first step the
+//! owner of a column keeps the first eight bytes of each bundle's first string as an integer
+//! ([`PrefixBytes::bundle_heads`]): nine of them for a block of 16 KiB, so that step touches a line
+//! or two that stay in the processor's cache, and the block's memory is first touched at the
+//! right bundle. Among equal heads strings are compared whole (a bundle's prefix and first row are
+//! neighbours, so its first string is one slice).
 
 use std::cmp::Ordering;
 
-use super::{Column, Offsets, load_u32};
+use super::{Column, Offsets, head, head_at, load_u32};
 use crate::{
     fault::Fault,
-    format::{BUNDLE_SHIFT, BUNDLE_SHIFT_MAX, encoding},
+    format::{BUNDLE_SHIFT_MAX, encoding},
 };
 
-const HEAD_BYTES: usize = 6;
+/// Shift, width, length of the block prefix.
+pub(super) const HEAD_BYTES: usize = 6;
 
 /// A parsed column of sorted strings.
 #[derive(Debug, Clone, Copy)]
@@ -115,81 +120,99 @@ impl PrefixBytes {
     /// What row `row` has behind its bundle's prefix.
     #[inline(always)]
     fn suffix<'a>(&self, block: &'a [u8], row: usize) -> &'a [u8] {
-        let bundle = self.bundle_of(row);
+        let (start, end) = self.suffix_range(block, self.bundle_of(row), row);
+        &block[start..end]
+    }
+
+    /// Where row `row`'s own bytes begin and end behind its bundle's prefix.
+    #[inline(always)]
+    fn suffix_range(&self, block: &[u8], bundle: usize, mut row: usize) -> (usize, usize) {
         let first = bundle << self.shift;
-        let mut row = row;
+        let data = self.data as usize;
         loop {
-            let slice = self.slice(block, row + bundle + 1);
-            if !slice.is_empty() || row == first {
-                return slice;
+            let (start, end) = self.offsets.pair(block, row + bundle + 1);
+            if start != end || row == first {
+                return (data + start, data + end);
             }
             row -= 1;
         }
     }
 
+    /// The head of each bundle's first string behind the block prefix, for [`PrefixBytes::find`].
+    pub fn bundle_heads(&self, block: &[u8]) -> Box<[u64]> {
+        let bundles = self.rows().div_ceil(1 << self.shift);
+        (0..bundles).map(|bundle| head(self.bundle_first(block, bundle))).collect()
+    }
+
     /// The first row that is at or after `key`, and whether it equals `key`; `rows` when all are
-    /// before it.
+    /// before it. `heads` is what [`PrefixBytes::bundle_heads`] made of this column.
     #[inline]
-    pub fn find(&self, block: &[u8], key: &[u8]) -> (usize, bool) {
+    pub fn find(&self, block: &[u8], heads: &[u64], key: &[u8]) -> (usize, bool) {
         let rows = self.rows as usize;
         let prefix = self.block_prefix(block);
         let Some(rest) = key.strip_prefix(prefix) else {
             return if key < prefix { (0, false) } else { (rows, false) };
         };
-        // `low` counts the bundles whose first string is before the key.
-        let bundles = rows.div_ceil(1 << self.shift);
-        self.find_among(block, rest, 0, bundles)
-    }
-
-    /// [`PrefixBytes::find`] behind the block prefix, when the bundles before `low` are known to
-    /// begin before `rest` and those from `high` on not to.
-    #[inline]
-    fn find_among(
-        &self,
-        block: &[u8],
-        rest: &[u8],
-        mut low: usize,
-        mut high: usize,
-    ) -> (usize, bool) {
-        let rows = self.rows as usize;
-        let bundles = rows.div_ceil(1 << self.shift);
-        while low < high {
-            let middle = (low + high) / 2;
-            if self.bundle_first(block, middle) < rest {
-                low = middle + 1;
-            } else {
-                high = middle;
+        // `low` will be the number of bundles whose first string is before the key.
+        let wanted = head(rest);
+        let mut low = heads.partition_point(|&head| head < wanted);
+        if heads.get(low) == Some(&wanted) {
+            let mut high = low + heads[low..].partition_point(|&head| head == wanted);
+            while low < high {
+                let middle = (low + high) / 2;
+                if self.bundle_first(block, middle) < rest {
+                    low = middle + 1;
+                } else {
+                    high = middle;
+                }
             }
         }
         if low > 0 {
             // The key is behind the first row of bundle `low - 1`, so it can be in there.
-            let bundle = low - 1;
-            let first = bundle << self.shift;
-            let end = (first + (1 << self.shift)).min(rows);
-            // Without the bundle's prefix the key, being after the first row, is after them all.
-            if let Some(rest) = rest.strip_prefix(self.bundle_prefix(block, bundle)) {
-                let (mut a, mut b) = (first + 1, end);
-                let mut equal = false;
-                while a < b {
-                    let middle = (a + b) / 2;
-                    match self.suffix(block, middle).cmp(rest) {
-                        Ordering::Less => a = middle + 1,
-                        order => {
-                            equal = order == Ordering::Equal;
-                            b = middle;
-                        }
-                    }
-                }
-                if a < end {
-                    return (a, equal);
-                }
-            }
-            if end == rows {
-                return (rows, false);
+            let (row, equal) = self.find_in_bundle(block, low - 1, rest);
+            if row < (low << self.shift) {
+                return (row, equal);
             }
         }
-        debug_assert!(low < bundles);
-        (low << self.shift, self.bundle_first(block, low) == rest)
+        match heads.get(low) {
+            // Only an equal head can begin an equal string.
+            Some(&head) => {
+                let equal = head == wanted && self.bundle_first(block, low) == rest;
+                (low << self.shift, equal)
+            }
+            None => (rows, false),
+        }
+    }
+
+    /// The first row of `bundle` behind its first that is at or after `rest`, and whether it
+    /// equals it; the first row behind the bundle when there is none.
+    #[inline]
+    fn find_in_bundle(&self, block: &[u8], bundle: usize, rest: &[u8]) -> (usize, bool) {
+        let first = bundle << self.shift;
+        let behind = first + (1 << self.shift);
+        // Without the bundle's prefix the key, being after the first row, is after them all.
+        let Some(rest) = rest.strip_prefix(self.bundle_prefix(block, bundle)) else {
+            return (behind, false);
+        };
+        let wanted = head(rest);
+        let end = behind.min(self.rows as usize);
+        let (mut low, mut high) = (first + 1, end);
+        let mut equal = false;
+        while low < high {
+            let middle = (low + high) / 2;
+            let (start, stop) = self.suffix_range(block, bundle, middle);
+            let order = match head_at(block, start, stop).cmp(&wanted) {
+                Ordering::Equal => block[start..stop].cmp(rest),
+                order => order,
+            };
+            if order == Ordering::Less {
+                low = middle + 1;
+            } else {
+                equal = order == Ordering::Equal;
+                high = middle;
+            }
+        }
+        if low < end { (low, equal) } else { (behind, false) }
     }
 
     /// Compares row `row` with `rest`, a string without the block prefix.
@@ -251,140 +274,12 @@ impl KeyCursor {
     }
 }
 
-/// Collects sorted strings and writes them as a column.
-///
-/// The prefix of a bundle is the least of the prefixes that neighbours in it share, because the
-/// strings ascend; the caller knows each from its order check, so nothing is compared twice.
-#[derive(Debug, Default)]
-pub struct PrefixBytesBuilder {
-    bytes: Vec<u8>,
-    ends: Vec<u32>,
-    /// Bit r: row r equals row r - 1.
-    same: Vec<u64>,
-    same_count: usize,
-    /// Length of the prefix of each bundle, from the start of the string.
-    bundles: Vec<u32>,
-    /// Length of the prefix of all strings.
-    prefix: usize,
-    /// Scratch of [`PrefixBytesBuilder::encode`].
-    offsets: Vec<u32>,
-}
-
-impl PrefixBytesBuilder {
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.ends.clear();
-        self.same.clear();
-        self.same_count = 0;
-        self.bundles.clear();
-        self.prefix = 0;
-    }
-
-    pub fn rows(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Bytes of all strings, whole.
-    pub fn raw_bytes(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Bytes that the strings take in the column at most, offsets apart.
-    pub fn encoded_bytes_max(&self) -> usize {
-        self.bytes.len() - self.prefix * self.rows().saturating_sub(1)
-    }
-
-    pub fn get(&self, row: usize) -> &[u8] {
-        let start = if row == 0 { 0 } else { self.ends[row - 1] as usize };
-        &self.bytes[start..self.ends[row] as usize]
-    }
-
-    pub fn last(&self) -> &[u8] {
-        self.rows().checked_sub(1).map_or(&[], |row| self.get(row))
-    }
-
-    /// The words of the bitmap "equals the row before".
-    pub fn same_words(&self) -> &[u64] {
-        &self.same
-    }
-
-    fn is_same(&self, row: usize) -> bool {
-        self.same_count > 0 && self.same[row / 64] >> (row % 64) & 1 != 0
-    }
-
-    /// Adds the next string, which shares its first `shared` bytes with the one before, and `same`
-    /// says whether it equals it.
-    #[inline]
-    pub fn push(&mut self, string: &[u8], shared: usize, same: bool) {
-        let row = self.ends.len();
-        if row == 0 {
-            self.prefix = string.len();
-        } else {
-            self.prefix = self.prefix.min(shared);
-        }
-        if row & ((1 << BUNDLE_SHIFT) - 1) == 0 {
-            self.bundles.push(string.len() as u32);
-        } else if let Some(bundle) = self.bundles.last_mut() {
-            *bundle = (*bundle).min(shared as u32);
-        }
-        if row.is_multiple_of(64) {
-            self.same.push(0);
-        }
-        if same && row > 0 {
-            self.same[row / 64] |= 1 << (row % 64);
-            self.same_count += 1;
-        }
-        self.bytes.extend_from_slice(string);
-        self.ends.push(self.bytes.len() as u32);
-    }
-
-    /// Appends the column.
-    pub fn encode(&mut self, out: &mut Vec<u8>) {
-        self.offsets.clear();
-        self.offsets.push(0);
-        let (mut start, mut total) = (0usize, 0usize);
-        for (row, &end) in self.ends.iter().enumerate() {
-            let bundle = self.bundles[row >> BUNDLE_SHIFT] as usize;
-            let first = row & ((1 << BUNDLE_SHIFT) - 1) == 0;
-            if first {
-                total += bundle - self.prefix;
-                self.offsets.push(total as u32);
-            }
-            if first || !self.is_same(row) {
-                total += end as usize - start - bundle;
-            }
-            self.offsets.push(total as u32);
-            start = end as usize;
-        }
-        let width = Offsets::width_for(total);
-        out.reserve(HEAD_BYTES + self.offsets.len() * usize::from(width) + self.prefix + total);
-        out.push(BUNDLE_SHIFT);
-        out.push(width);
-        out.extend_from_slice(&(self.prefix as u32).to_le_bytes());
-        Offsets::encode(&self.offsets, width, out);
-        if self.rows() > 0 {
-            out.extend_from_slice(&self.get(0)[..self.prefix]);
-        }
-        start = 0;
-        for (row, &end) in self.ends.iter().enumerate() {
-            let string = &self.bytes[start..end as usize];
-            start = end as usize;
-            let bundle = self.bundles[row >> BUNDLE_SHIFT] as usize;
-            if row & ((1 << BUNDLE_SHIFT) - 1) == 0 {
-                out.extend_from_slice(&string[self.prefix..]);
-            } else if !self.is_same(row) {
-                out.extend_from_slice(&string[bundle..]);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use sluice_env::Rng;
 
     use super::*;
-    use crate::column::common_prefix;
+    use crate::column::{PrefixBytesBuilder, common_prefix};
 
     fn encode(strings: &[Vec<u8>]) -> (Vec<u8>, PrefixBytes) {
         let mut builder = PrefixBytesBuilder::default();
@@ -414,10 +309,15 @@ mod tests {
             cursor.move_to(&column, &bytes, row);
             assert_eq!(cursor.key(), strings[row]);
         }
+        let heads = column.bundle_heads(&bytes);
         for probe in probes.iter().chain(strings) {
             let row = strings.partition_point(|string| string < probe);
             let equal = strings.get(row) == Some(probe);
-            assert_eq!(column.find(&bytes, probe), (row, equal), "{probe:?} in {strings:?}");
+            assert_eq!(
+                column.find(&bytes, &heads, probe),
+                (row, equal),
+                "{probe:?} in {strings:?}"
+            );
             let prefix = column.block_prefix(&bytes);
             if let Some(rest) = probe.strip_prefix(prefix) {
                 for (row, string) in strings.iter().enumerate() {

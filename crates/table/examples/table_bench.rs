@@ -1,0 +1,157 @@
+//! Prints what building and reading a table costs. Nothing is asserted: numbers are for people.
+//!
+//! `cargo run --release -p sluice-table --example table_bench [rows] [noise|text]`
+
+use std::{path::Path, sync::Arc};
+
+use sluice_base::{FileNo, Kind, SeqNo, Trailer};
+use sluice_env::{Env, Fs, MemFs, Rng};
+use sluice_table::{
+    BlockCache, Compression, DumpOptions, IterOptions, Table, TableIter, TableOptions, TableWriter,
+    filter_hash,
+};
+
+const VALUE_BYTES: usize = 100;
+
+struct Bench {
+    env: Env,
+    rows: u64,
+    text: bool,
+}
+
+fn key(number: u64) -> [u8; 16] {
+    let mut key = [b'0'; 16];
+    let mut rest = number;
+    for byte in key.iter_mut().rev() {
+        *byte = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    key
+}
+
+impl Bench {
+    /// Runs `body` for `count` operations and prints nanoseconds per operation.
+    fn measure(&self, name: &str, count: u64, body: impl FnOnce() -> u64) {
+        let start = self.env.clock.monotonic_us();
+        let sum = body();
+        let us = self.env.clock.monotonic_us() - start;
+        println!("{name:<44} {:>9.1} ns/op   (sum {sum:x})", us as f64 * 1000.0 / count as f64);
+    }
+
+    fn build(&self, path: &Path, options: TableOptions) {
+        let mut rng = Rng::new(1);
+        let mut values = vec![0; 1 << 20];
+        rng.fill(&mut values);
+        if self.text {
+            // Half of each value repeats: what LZ4 meets in records.
+            for value in values.chunks_mut(VALUE_BYTES) {
+                let middle = value.len() / 2;
+                value[middle..].fill(b'.');
+            }
+        }
+        let starts = (values.len() / VALUE_BYTES) as u64;
+        self.measure(&format!("build a row, {:?}", options.compression), self.rows, || {
+            let mut writer =
+                TableWriter::create(&self.env.fs, path, FileNo(1), options).expect("create");
+            for number in 0..self.rows {
+                let start = (number % starts) as usize * VALUE_BYTES;
+                // Even numbers exist, odd ones do not.
+                writer
+                    .add(
+                        &key(number * 2),
+                        Trailer::new(SeqNo(1 + number * 7919 % self.rows), Kind::Put),
+                        &values[start..start + VALUE_BYTES],
+                    )
+                    .expect("add");
+            }
+            writer.finish().expect("finish").file_bytes
+        });
+    }
+
+    fn reads(&self, table: &Arc<Table>, count: u64) {
+        let seek = Trailer::seek(SeqNo::MAX);
+        let get = |number: u64| -> u64 {
+            let key = key(number);
+            let found = table.get(&key, filter_hash(&key), seek).expect("get");
+            found.map_or(0, |(trailer, value)| trailer.0 + u64::from(value[value.len() - 1]))
+        };
+        let random = |name: &str, odd: u64, seed: u64, range: u64| {
+            let mut rng = Rng::new(seed);
+            self.measure(name, count, || {
+                (0..count).map(|_| get(rng.below(range) * 2 + odd)).fold(0, u64::wrapping_add)
+            });
+        };
+        // The first pass fills the cache.
+        random("get, random, cold cache (memory fs)", 0, 2, self.rows);
+        let mut rng = Rng::new(9);
+        self.measure("key and hash alone", count, || {
+            (0..count)
+                .map(|_| filter_hash(&key(rng.below(self.rows) * 2)))
+                .fold(0, u64::wrapping_add)
+        });
+        random("get, random, cached", 0, 3, self.rows);
+        random("get, random in 10,000 hot rows, cached", 0, 4, self.rows.min(10_000));
+        random("get, missing key", 1, 5, self.rows);
+        let mut iter = TableIter::new(Arc::clone(table), IterOptions::default());
+        let mut rng = Rng::new(6);
+        self.measure("seek, random, cached", count, || {
+            (0..count)
+                .map(|_| {
+                    let key = key(rng.below(self.rows * 2));
+                    u64::from(iter.seek(&key, seek).expect("seek"))
+                })
+                .sum()
+        });
+        self.measure("next, key and value length, cached", self.rows, || {
+            let mut sum = 0u64;
+            let mut on = iter.seek_to_first().expect("seek");
+            while on {
+                sum += u64::from(iter.key()[15]) + iter.value().len() as u64;
+                on = iter.next().expect("next");
+            }
+            sum
+        });
+        self.measure("prev, key, cached", self.rows, || {
+            let mut sum = 0u64;
+            let mut on = iter.seek_to_last().expect("seek");
+            while on {
+                sum += u64::from(iter.key()[15]);
+                on = iter.prev().expect("prev");
+            }
+            sum
+        });
+    }
+
+    fn scan(&self, path: &Path) {
+        let table = Table::open(&self.env.fs, path, FileNo(1), &BlockCache::new(0)).expect("open");
+        let mut iter = TableIter::new(Arc::new(table), IterOptions::sequential());
+        self.measure("next, everything, from the file, readahead", self.rows, || {
+            let mut sum = 0u64;
+            let mut on = iter.seek_to_first().expect("seek");
+            while on {
+                sum += u64::from(iter.key()[15]) + iter.trailer().0 + iter.value().len() as u64;
+                on = iter.next().expect("next");
+            }
+            sum
+        });
+    }
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let rows = arguments.next().and_then(|rows| rows.parse().ok()).unwrap_or(1_000_000);
+    let text = arguments.next().is_some_and(|word| word == "text");
+    let fs: Arc<dyn Fs> = Arc::new(MemFs::new());
+    let bench = Bench { env: Env::os().with_fs(fs), rows, text };
+    println!("{rows} rows of 16 B keys and {VALUE_BYTES} B values, text: {text}");
+    let path = Path::new("/000001.sst");
+    let plain = TableOptions { compression: Compression::None, ..TableOptions::default() };
+    bench.build(Path::new("/000002.sst"), plain);
+    bench.build(path, TableOptions::default());
+    let cache = BlockCache::new(1 << 30);
+    let table = Arc::new(Table::open(&bench.env.fs, path, FileNo(1), &cache).expect("open"));
+    bench.reads(&table, rows);
+    bench.scan(path);
+    print!("{}", table.dump(DumpOptions { blocks: false, columns: true }).expect("dump"));
+    println!("{:?}", cache.stats());
+}
