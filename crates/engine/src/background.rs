@@ -66,9 +66,10 @@ impl Background {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         let roles = (0..core.options.flush_threads)
             .map(|index| (Role::Flush, format!("sluice-flush-{index}")))
-            .chain((0..core.options.compaction_threads).map(|index| {
-                (Role::Compaction, format!("sluice-comp-{index}"))
-            }));
+            .chain(
+                (0..core.options.compaction_threads)
+                    .map(|index| (Role::Compaction, format!("sluice-comp-{index}"))),
+            );
         for (role, name) in roles {
             let weak = Arc::downgrade(core);
             let body = Box::new(move || work(&weak, role));

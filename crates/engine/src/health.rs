@@ -52,7 +52,8 @@ impl Health {
     /// A job failed. Damage found by one stops writes: going on could spread it.
     pub(crate) fn background_error(&self, job: &'static str, error: &Error) {
         self.state().jobs.insert(job, error.duplicate());
-        if matches!(error.kind(), ErrorKind::Corruption | ErrorKind::Unsupported) && job == "flush" {
+        if matches!(error.kind(), ErrorKind::Corruption | ErrorKind::Unsupported) && job == "flush"
+        {
             self.set_read_only(error);
         }
     }

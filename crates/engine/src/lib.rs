@@ -29,6 +29,8 @@ mod compaction;
 mod core;
 mod db;
 mod flush;
+#[doc(hidden)]
+pub mod fuzzing;
 mod health;
 mod iter;
 mod manifest;
@@ -53,10 +55,10 @@ pub use flush::{FlushReason, FlushReport, FlushRequest, FlushTicket};
 pub use options::{
     Ack, Background, CfOptions, Compression, Options, ReadOptions, WalRecovery, WriteOptions,
 };
+pub use slice::PinnedSlice;
 pub use sluice_base::{
     CfId, Damage, Error, ErrorKind, FileNo, Level, Position, Result, SeqNo, limits,
 };
 pub use sluice_env as env;
-pub use slice::PinnedSlice;
 pub use stats::{CfStats, Stats};
 pub use view::{Iter, ReadView, Snapshot};

@@ -26,15 +26,10 @@ use crate::{
     version::{CfEdit, VersionEdit},
     versions::Versions,
 };
-use sluice_base::{CfId, Error, ErrorKind, Level, SeqNo};
+use sluice_base::{CfId, Error, ErrorKind, FileNo, Level, SeqNo};
 use sluice_env::{FileLock, Fs};
 use sluice_wal::{FrameRef, RecoveryMode, Wal, WalOptions};
-use std::{
-    collections::HashMap,
-    io,
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::HashMap, io, path::Path, sync::Arc};
 
 /// Opens the database in `dir`. Background threads are not started yet.
 pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Core>> {
@@ -71,8 +66,7 @@ fn prepare_directory(fs: &dyn Fs, dir: &Path, create: bool) -> Result<Box<dyn Fi
             .map_err(|e| Error::io(format!("create the database directory {shown}"), e))?;
         if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             // A new directory's name is in its parent, and not durable before that is synced.
-            fs.sync_dir(parent)
-                .map_err(|e| Error::io(format!("sync {}", parent.display()), e))?;
+            fs.sync_dir(parent).map_err(|e| Error::io(format!("sync {}", parent.display()), e))?;
         }
     } else if !fs.exists(dir).map_err(|e| Error::io(format!("look for {shown}"), e))? {
         return Err(Error::new(ErrorKind::NotFound, format!("there is no directory {shown}")));
@@ -209,7 +203,7 @@ impl<'a> Replay<'a> {
         let epoch = u32::try_from(self.state.epoch)
             .map_err(|_| Error::new(ErrorKind::Unsupported, "epochs are used up"))?;
         let log_first = self.state.log_first;
-        let (wal, _report) = Wal::recover(
+        let (wal, report) = Wal::recover(
             &options.env,
             dir,
             wal_options,
@@ -218,6 +212,19 @@ impl<'a> Replay<'a> {
             epoch,
             &mut |frame: FrameRef<'_>| self.frame(&frame),
         )?;
+        if report.head_missing
+            && log_first > FileNo(0)
+            && options.wal_recovery != WalRecovery::Salvage
+        {
+            // The manifest names the first segment that unflushed data may be in before older
+            // ones are released, so it can only be missing because somebody took it away.
+            return Err(Error::corruption(
+                sluice_wal::segment_path(dir, log_first),
+                0,
+                "the oldest log segment that the manifest needs",
+                "no file",
+            ));
+        }
         self.into_core(wal, lock)
     }
 

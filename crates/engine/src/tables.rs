@@ -49,7 +49,8 @@ impl TableStore {
     /// Deletes what was queued; says whether there was anything. A file that cannot be deleted is
     /// tried again at the next opening, which removes every table the manifest does not name.
     pub(crate) fn collect_garbage(&self) -> bool {
-        let files = std::mem::take(&mut *self.garbage.lock().unwrap_or_else(PoisonError::into_inner));
+        let files =
+            std::mem::take(&mut *self.garbage.lock().unwrap_or_else(PoisonError::into_inner));
         for &file in &files {
             let _ = self.fs.remove_file(&self.path(file));
         }

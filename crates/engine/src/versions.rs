@@ -104,9 +104,7 @@ fn retired(old: &VersionState, edit: &VersionEdit) -> Vec<Arc<TableHandle>> {
         let Some(cf) = old.cf(cf_edit.cf) else { continue };
         let stays = |file: FileNo| cf_edit.added.iter().any(|(_, meta)| meta.file == file);
         for &(level, file) in cf_edit.removed.iter().filter(|(_, file)| !stays(*file)) {
-            handles.extend(
-                cf.version.level(level).iter().filter(|h| h.meta.file == file).cloned(),
-            );
+            handles.extend(cf.version.level(level).iter().filter(|h| h.meta.file == file).cloned());
         }
     }
     let dropped = |id: &CfId| old.cf(*id);

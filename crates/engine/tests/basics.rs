@@ -42,9 +42,11 @@ fn what_was_written_is_read_back_after_close_and_reopen() {
         assert_eq!(db.get(&other, b"key").unwrap().as_deref(), Some(&b"elsewhere"[..]));
         db.close(flush).unwrap();
     }
-    assert!(std::fs::read_dir(dir.path()).unwrap().any(|entry| {
-        entry.unwrap().file_name().to_string_lossy().ends_with(".sst")
-    }));
+    assert!(
+        std::fs::read_dir(dir.path())
+            .unwrap()
+            .any(|entry| { entry.unwrap().file_name().to_string_lossy().ends_with(".sst") })
+    );
 }
 
 #[test]

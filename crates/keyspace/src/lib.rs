@@ -33,6 +33,8 @@
 
 mod databases;
 mod expiry;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod glob;
 mod keyspace;
 mod latch;

@@ -1,6 +1,7 @@
 //! Random transactions against an ordered map: several databases, expiry, savepoints, FLUSHDB,
 //! SWAPDB, background work and reopening in the mix. After every step the rows, the counters and
 //! the expiry index must agree with each other and with the model.
+#![allow(clippy::unwrap_used, reason = "a test may")]
 
 use sluice_keyspace::{Head, Keyspace, KeyspaceOptions, LatchSet, Txn};
 use sluicedb::{Db, Options, ReadOptions, WriteOptions, env::Rng};

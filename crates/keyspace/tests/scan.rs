@@ -1,5 +1,6 @@
 //! SCAN's promise: what is there from the first step to the last comes at least once, whatever
 //! happens to other keys, to the cursor table, or to the server in between.
+#![allow(clippy::unwrap_used, reason = "a test may")]
 
 use sluice_keyspace::{Head, Keyspace, KeyspaceOptions, LatchSet, Txn};
 use sluicedb::{Db, Options, WriteOptions, env::Rng};

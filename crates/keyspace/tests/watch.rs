@@ -1,4 +1,5 @@
 //! WATCH: a client's list gets dirty when, and only when, a watched key changed.
+#![allow(clippy::unwrap_used, reason = "a test may")]
 
 use sluice_keyspace::{Head, Keyspace, KeyspaceOptions, LatchSet, Txn, WatchList};
 use sluicedb::{Db, Options, WriteOptions};

@@ -15,6 +15,8 @@ use sluice_resp::ReplyBuf;
 use sluicedb::{ErrorKind, Position, WriteOptions};
 
 use crate::command::{Args, CmdError, Command, Ctx, Flags, Handler, HandlerKind};
+pub(crate) use crate::refusal::{engine_error, wrong_arity};
+use crate::refusal::{unknown_command, unknown_subcommand};
 use crate::registry::{CommandId, Entry, table};
 use crate::session::{ReplyMode, Session};
 use crate::shared::WorkerContext;
@@ -136,39 +138,6 @@ fn refuse(session: &mut Session, error: CmdError, args: &Args<'_>) -> CmdError {
 pub(crate) fn arity_fits(row: &Command, count: usize) -> bool {
     let wanted = row.arity.unsigned_abs() as usize;
     if row.arity < 0 { count >= wanted } else { count == wanted }
-}
-
-pub(crate) fn wrong_arity(full_name: &str) -> CmdError {
-    CmdError::new(format!("ERR wrong number of arguments for '{full_name}' command"))
-}
-
-pub(crate) fn unknown_subcommand(parent: &str, name: &[u8]) -> CmdError {
-    CmdError::new(format!(
-        "ERR unknown subcommand '{}'. Try {} HELP.",
-        clipped(name, 128),
-        parent.to_ascii_uppercase()
-    ))
-}
-
-fn unknown_command(args: &Args<'_>) -> CmdError {
-    let mut text =
-        format!("ERR unknown command '{}', with args beginning with: ", clipped(args[0], 128));
-    let mut room = 128usize;
-    for arg in &args[1..] {
-        if room == 0 {
-            break;
-        }
-        let shown = clipped(arg, room);
-        room = room.saturating_sub(shown.len() + 3);
-        text.push_str(&format!("'{shown}' "));
-    }
-    CmdError::new(text)
-}
-
-/// At most `max` bytes of an argument, up to a NUL byte as C's `%.*s` has it, readable as text.
-fn clipped(arg: &[u8], max: usize) -> String {
-    let end = arg.iter().position(|byte| *byte == 0).unwrap_or(arg.len()).min(max);
-    String::from_utf8_lossy(&arg[..end]).into_owned()
 }
 
 /// Inside MULTI these run at once instead of being queued.
@@ -336,17 +305,6 @@ fn stalled(worker: &mut WorkerContext, session: &mut Session) -> Result<(), Stop
         "STALLED no memtable room within {} ms: the write was not made, retry it later",
         wait.map_or(0, |wait| wait.as_millis())
     ))))
-}
-
-/// The error reply for an engine error.
-pub(crate) fn engine_error(error: &sluicedb::Error) -> CmdError {
-    let code = match error.kind() {
-        ErrorKind::Stalled => "STALLED",
-        ErrorKind::DiskFull | ErrorKind::ReadOnly => "MISCONF",
-        ErrorKind::Corruption => "CORRUPT",
-        _ => "ERR",
-    };
-    CmdError::new(format!("{code} {error}"))
 }
 
 impl WorkerContext {

@@ -25,6 +25,7 @@ mod info;
 mod log;
 mod multi;
 mod net;
+mod refusal;
 mod registry;
 mod server;
 mod session;

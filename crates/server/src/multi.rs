@@ -7,7 +7,8 @@
 use std::sync::atomic::Ordering;
 
 use crate::command::{Args, CmdError, CmdResult, Command, Flags, HandlerKind, KeySpec};
-use crate::exec::{self, Call, Flow, Stop, add_latches, engine_error};
+use crate::exec::{self, Call, Flow, Stop, add_latches};
+use crate::refusal::engine_error;
 use crate::registry::table;
 use crate::session::Queue;
 

@@ -1,5 +1,7 @@
 //! CONFIG, as Redis has it; the file, the command line, and REWRITE.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{start, start_config};

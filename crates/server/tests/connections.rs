@@ -1,5 +1,7 @@
 //! Connections as a client meets them: pipelines, inline commands, junk, limits, RESP3, kills, ends.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{Client, encode, start};
@@ -92,14 +94,13 @@ fn a_large_argument_arrives_whole() {
     let text: Vec<u8> = (0..5_000_000u32).map(|n| b'a' + (n % 26) as u8).collect();
     let stream = encode(&[b"ECHO", &text]);
     let mut writer = client.socket.try_clone().unwrap();
-    let sender = std::thread::scope(|scope| {
-        let sending = scope.spawn(|| std::io::Write::write_all(&mut writer, &stream));
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(|| std::io::Write::write_all(&mut writer, &stream));
         let reply = client.reply();
         assert_eq!(reply.len(), text.len() + "$5000000\r\n\r\n".len());
         assert_eq!(&reply.as_bytes()[10..reply.len() - 2], &text[..]);
-        sending.join().unwrap()
+        sender.join().unwrap().unwrap();
     });
-    sender.unwrap();
 }
 
 #[test]
@@ -208,12 +209,14 @@ fn a_client_that_does_not_read_does_not_stop_the_others() {
     let text = vec![b'x'; 100_000];
     let stream: Vec<u8> = std::iter::repeat_n(encode(&[b"ECHO", &text]), 300).flatten().collect();
     let mut writer = greedy.socket.try_clone().unwrap();
-    let sender = std::thread::spawn(move || std::io::Write::write_all(&mut writer, &stream));
-    assert_eq!(server.client().ask(&["PING"]), "+PONG\r\n");
-    for _ in 0..300 {
-        assert_eq!(greedy.reply().len(), 100_000 + "$100000\r\n\r\n".len());
-    }
-    sender.join().unwrap().unwrap();
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(|| std::io::Write::write_all(&mut writer, &stream));
+        assert_eq!(server.client().ask(&["PING"]), "+PONG\r\n");
+        for _ in 0..300 {
+            assert_eq!(greedy.reply().len(), 100_000 + "$100000\r\n\r\n".len());
+        }
+        sender.join().unwrap().unwrap();
+    });
 }
 
 #[test]

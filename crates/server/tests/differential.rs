@@ -1,6 +1,8 @@
 //! The same commands to this server and to a real redis-server: the replies must be the same bytes.
 //! Skipped, with a line that says so, where no redis-server is installed.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::process::{Child, Command, Stdio};

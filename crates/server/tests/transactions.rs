@@ -1,5 +1,7 @@
 //! MULTI, EXEC, WATCH; what is durable when; FLUSHMEMTABLE.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{Client, start};

@@ -207,10 +207,16 @@ impl Files {
         let what = |e| Error::io(format!("retire wal segment {number}"), e);
         let path = self.path(number);
         let keep = capacity == self.segment_bytes && lock(&self.pool).free.len() < self.recycle_max;
-        if keep {
-            self.env.fs.rename(&path, &free_path(&self.dir, number)).map_err(what)?;
+        let moved = if keep {
+            self.env.fs.rename(&path, &free_path(&self.dir, number))
         } else {
-            self.env.fs.remove_file(&path).map_err(what)?;
+            self.env.fs.remove_file(&path)
+        };
+        match moved {
+            // Gone since an earlier attempt whose directory sync failed. Whether it lives on as a
+            // free file is for the next recovery to find out.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return self.sync_dir(),
+            result => result.map_err(what)?,
         }
         self.sync_dir()?;
         if keep {

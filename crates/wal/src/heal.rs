@@ -97,7 +97,11 @@ impl Shared {
 
     fn remove(&self, number: FileNo) -> Result<()> {
         let what = |e| Error::io(format!("remove wal segment {number}"), e);
-        self.files.env.fs.remove_file(&self.files.path(number)).map_err(what)?;
+        match self.files.env.fs.remove_file(&self.files.path(number)) {
+            // Gone since an earlier attempt whose directory sync failed.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            result => result.map_err(what)?,
+        }
         self.files.sync_dir()?;
         lock(&self.state).live.retain(|live| live.number != number);
         Ok(())

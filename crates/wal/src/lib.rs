@@ -24,8 +24,9 @@
 //! ```
 //!
 //! Lock order, outermost first: `Files::names` (renames and removals), the sync baton, the write
-//! baton, the queue of sync requests, `Shared::scratch`, the state, the pool of free files. The state's lock is held for
-//! copies and additions only, never during I/O; callbacks run with no lock held.
+//! baton, the queue of sync requests, `Shared::scratch`, the state, the pool of free files. The
+//! state's lock is held for copies and additions only, never during I/O; callbacks run with no
+//! lock held. The owner's commit lock, under which it appends, is outside all of them.
 //!
 //! The format is described in `docs/format/wal.md`.
 

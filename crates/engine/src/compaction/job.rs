@@ -127,8 +127,7 @@ fn merge_into(core: &Arc<Core>, job: &Job, outputs: &mut Outputs<'_>) -> Result<
     let mut more = merged.seek_to_first()?;
     while more {
         let (key, trailer) = (merged.key(), merged.trailer());
-        let nothing_below =
-            |key: &[u8]| compaction.is_bottommost || below.is_base_level_for(key);
+        let nothing_below = |key: &[u8]| compaction.is_bottommost || below.is_base_level_for(key);
         if keeper.keep(key, trailer, nothing_below) {
             let is_new_key = last_key != key || outputs.is_empty();
             if is_new_key {

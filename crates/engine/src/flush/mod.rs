@@ -270,8 +270,11 @@ fn no_room(core: &Core, state: &CommitState, slots: &[usize]) -> Option<Stall> {
         let account = state.accounts.get(slot)?.as_ref()?;
         let cf = read_state.cf(slot)?;
         let sealed = cf.sealed.len() + 1;
-        (account.first.is_some() && sealed >= count as usize)
-            .then(|| Stall::Memtables { cf: cf.family.name().to_owned(), sealed, count })
+        (account.first.is_some() && sealed >= count as usize).then(|| Stall::Memtables {
+            cf: cf.family.name().to_owned(),
+            sealed,
+            count,
+        })
     })
 }
 

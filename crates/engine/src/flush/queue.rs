@@ -1,6 +1,9 @@
 //! The groups on their way to disk, oldest first.
 
-use super::{FlushReason, ticket::{FlushReport, FlushTicket}};
+use super::{
+    FlushReason,
+    ticket::{FlushReport, FlushTicket},
+};
 use crate::{cf::ColumnFamily, read_state::Sealed, version::TableMeta};
 use sluice_base::{Error, SeqNo};
 use sluice_wal::Lsn;

@@ -108,9 +108,11 @@ impl FlushTicket {
         let state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         let unfinished = |state: &mut State| state.outcome.is_none();
         let state = match deadline {
-            None => {
-                self.shared.done.wait_while(state, unfinished).unwrap_or_else(PoisonError::into_inner)
-            }
+            None => self
+                .shared
+                .done
+                .wait_while(state, unfinished)
+                .unwrap_or_else(PoisonError::into_inner),
             Some(limit) => {
                 let waited = self.shared.done.wait_timeout_while(state, limit, unfinished);
                 waited.unwrap_or_else(PoisonError::into_inner).0

@@ -84,17 +84,16 @@ impl<'a> Node<'a> {
     ) -> Node<'a> {
         assert!(key.len() <= limits::KEY_BYTES_MAX && value.len() <= limits::VALUE_BYTES_MAX);
         let tower_bytes = height * size_of::<Link>();
-        let start =
-            arena.alloc(tower_bytes + size_of::<Header>() + key.len() + value.len());
+        let start = arena.alloc(tower_bytes + size_of::<Header>() + key.len() + value.len());
         // SAFETY: the arena handed out exactly the bytes of tower, header, key and value, for this
         // thread alone and aligned for `Link`; they are written in this order. The header is
         // aligned because the size of a link is a multiple of its alignment (asserted above).
         unsafe {
             for level in 0..height {
-                start.cast::<Link>().add(level).write(Link {
-                    prefix: AtomicU64::new(u64::MAX),
-                    next: Slot::new(None),
-                });
+                start
+                    .cast::<Link>()
+                    .add(level)
+                    .write(Link { prefix: AtomicU64::new(u64::MAX), next: Slot::new(None) });
             }
             let pointer = start.add(tower_bytes).cast::<Header>();
             pointer.write(Header {

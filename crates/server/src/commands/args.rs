@@ -12,7 +12,7 @@ pub(crate) const I64_BYTES_MAX: usize = 20;
 
 /// The error reply for what the engine refused.
 pub(crate) fn engine(error: sluicedb::Error) -> CmdError {
-    CmdError::new(format!("ERR {error}"))
+    crate::exec::engine_error(&error)
 }
 
 /// Parses an integer in its canonical form only: no sign but `-`, no leading zero, no space.
@@ -76,7 +76,7 @@ pub(crate) fn string<'t>(
 
 /// The error of a command that checks its own argument count.
 pub(crate) fn wrong_arity(command: &str) -> CmdError {
-    CmdError::new(format!("ERR wrong number of arguments for '{command}' command"))
+    crate::exec::wrong_arity(command)
 }
 
 /// The error of an expiry that cannot be.

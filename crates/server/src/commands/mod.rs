@@ -7,10 +7,14 @@ mod client_kill;
 mod config;
 mod connection;
 mod container;
+#[cfg(test)]
+mod harness;
 mod introspect;
 mod introspect_text;
 pub(crate) mod keys;
 mod observe;
+#[cfg(test)]
+mod scripts;
 mod server;
 pub(crate) mod strings;
 
@@ -30,5 +34,10 @@ pub(crate) const ALL: [&[Command]; 9] = [
 ];
 
 /// Every container's subcommands, with the container's name.
-pub(crate) const SUBCOMMANDS: [&[(&str, Command)]; 4] =
-    [client::SUBCOMMANDS, config::SUBCOMMANDS, introspect::SUBCOMMANDS, observe::SUBCOMMANDS];
+pub(crate) const SUBCOMMANDS: [&[(&str, Command)]; 5] = [
+    keys::SUBCOMMANDS,
+    client::SUBCOMMANDS,
+    config::SUBCOMMANDS,
+    introspect::SUBCOMMANDS,
+    observe::SUBCOMMANDS,
+];

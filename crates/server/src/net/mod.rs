@@ -11,10 +11,12 @@
 //! `SO_REUSEPORT` with a listener a thread: that spreads 50 connections by chance, and lets a second
 //! server on the same port start without an error.
 
+mod accept;
 mod conn;
 mod input;
 mod listener;
 mod mailbox;
+mod serve;
 mod turn;
 mod worker;
 

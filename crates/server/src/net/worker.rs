@@ -2,51 +2,47 @@
 //!
 //! One turn: wait for events and messages → serve each ready connection (read, parse, execute) → end
 //! the turn (`turn.rs`: hand the log to the operating system, send replies, free what has closed).
+//! New connections are in `accept.rs`, a connection's part of a turn in `serve.rs`.
+//!
 //! A connection is read at most once a turn, so none can keep the others waiting; events are edge
 //! triggered, and `Conn::readable` remembers an edge that was not used up.
 
 use std::collections::VecDeque;
-use std::io::{self, Read};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mio::event::Event;
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
-use sluice_resp::{Limits, RequestParser, Step};
 
 use super::conn::{Conn, Wait};
-use super::input::Input;
-use super::listener::{Listener, prepare};
+use super::listener::Listener;
 use super::mailbox::{Mailbox, Message};
-use crate::clients::Client;
-use crate::exec::{self, Flow};
 use crate::log::Level;
-use crate::session::Session;
 use crate::shared::WorkerContext;
 
 /// Read at once from one socket; also the fairness bound of a turn.
-const SCRATCH_BYTES: usize = 64 * 1024;
+pub(super) const SCRATCH_BYTES: usize = 64 * 1024;
 /// The longest sleep: timers are looked at this often.
 const TICK: Duration = Duration::from_millis(100);
 const EVENTS_MAX: usize = 1024;
 
 /// The waker's token. Listeners count down from the one below; connections count up from 0.
 pub(crate) const WAKER: Token = Token(usize::MAX);
-const FIRST_LISTENER: usize = usize::MAX - 1;
-const LISTENERS_MAX: usize = 64;
+pub(super) const FIRST_LISTENER: usize = usize::MAX - 1;
+pub(super) const LISTENERS_MAX: usize = 64;
 
 /// A worker and everything it owns.
 pub(crate) struct Worker {
     pub(super) number: usize,
     pub(super) cx: WorkerContext,
-    poll: Poll,
-    listeners: Vec<Listener>,
+    pub(super) poll: Poll,
+    pub(super) listeners: Vec<Listener>,
     /// An accept failed for lack of descriptors: try again at the next tick.
-    accept_again: bool,
+    pub(super) accept_again: bool,
     pub(super) conns: Vec<Option<Box<Conn>>>,
-    free: Vec<usize>,
+    pub(super) free: Vec<usize>,
     /// Connections with work for this turn, and for the next.
     pub(super) ready: Vec<usize>,
     pub(super) touched: Vec<usize>,
@@ -54,14 +50,14 @@ pub(crate) struct Worker {
     /// name them.
     pub(super) freed: Vec<usize>,
     messages: Vec<Message>,
-    scratch: Vec<u8>,
+    pub(super) scratch: Vec<u8>,
     /// Argument room kept between commands.
-    args: Vec<&'static [u8]>,
+    pub(super) args: Vec<&'static [u8]>,
     pub(super) turn: u64,
     /// Connections whose replies wait until a turn is durable, oldest turn first.
     pub(super) held: VecDeque<(u64, Vec<usize>)>,
     room_requested: bool,
-    next_tick_us: u64,
+    pub(super) next_tick_us: u64,
     pub(super) live: usize,
 }
 
@@ -171,96 +167,6 @@ impl Worker {
         }
     }
 
-    fn accept_all(&mut self, index: usize) {
-        loop {
-            let Some(listener) = self.listeners.get(index) else { return };
-            match listener.socket.accept() {
-                Ok((stream, peer)) => {
-                    if let Some(stream) = self.admit(stream, peer.ip().is_loopback()) {
-                        self.hand_over(stream);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => {
-                    let text = format!("accepting a connection failed: {error}");
-                    self.cx.shared.note(Level::Warning, &text);
-                    self.accept_again = true;
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Refuses a connection, with the reason, when there are too many or it comes from outside to a
-    /// server without a password.
-    fn admit(&mut self, stream: TcpStream, is_local: bool) -> Option<TcpStream> {
-        use std::io::Write as _;
-        let settings = &self.cx.settings;
-        let open: u64 = self.cx.shared.total(|stats| stats.clients.load(Ordering::Relaxed));
-        let refusal = if open >= settings.maxclients as u64 {
-            "-ERR max number of clients reached\r\n"
-        } else if settings.protected && settings.password.is_empty() && !is_local {
-            PROTECTED_MODE
-        } else {
-            return Some(stream);
-        };
-        self.cx.stats.rejected_connections.add(1);
-        // Best effort: a new socket has room for one line.
-        let _ = (&stream).write(refusal.as_bytes());
-        None
-    }
-
-    fn hand_over(&mut self, stream: TcpStream) {
-        let shared = &self.cx.shared;
-        let workers = shared.stats.iter().enumerate();
-        let number = workers
-            .min_by_key(|(_, stats)| stats.clients.load(Ordering::Relaxed))
-            .map_or(0, |(number, _)| number);
-        // Counted here, so that the next choice knows of it; the owner counts it down.
-        shared.stats[number].clients.fetch_add(1, Ordering::Relaxed);
-        match shared.mailboxes.get().and_then(|all| all.get(number)) {
-            Some(mailbox) if number != self.number => mailbox.send(Message::Accepted(stream)),
-            _ => self.adopt(stream),
-        }
-    }
-
-    /// Makes an accepted socket a connection of this worker.
-    fn adopt(&mut self, mut stream: TcpStream) {
-        let place = self.free.pop().unwrap_or(self.conns.len());
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        let prepared = prepare(&stream, self.cx.settings.tcp_keepalive)
-            .and_then(|()| Ok((stream.peer_addr()?, stream.local_addr()?)))
-            .and_then(|addresses| {
-                self.poll.registry().register(&mut stream, Token(place), interest)?;
-                Ok(addresses)
-            });
-        let Ok(addresses) = prepared else {
-            // The peer is gone already.
-            if place < self.conns.len() {
-                self.free.push(place);
-            }
-            self.cx.stats.clients.fetch_sub(1, Ordering::Relaxed);
-            return;
-        };
-        let shared = &self.cx.shared;
-        let fd = std::os::fd::AsRawFd::as_raw_fd(&stream);
-        let id = shared.clients.next_id();
-        let client = Arc::new(Client::new(id, addresses, fd, self.number, self.cx.now_ms));
-        shared.clients.add(&client);
-        let session = Session::new(client, self.cx.settings.password.is_empty());
-        let conn = Box::new(Conn::new(stream, session));
-        match self.conns.get_mut(place) {
-            Some(slot) => *slot = Some(conn),
-            None => self.conns.push(Some(conn)),
-        }
-        self.live += 1;
-        self.cx.stats.connections.add(1);
-        // Its first bytes may have come before it was registered.
-        self.make_ready(place);
-    }
-
     fn read_messages(&mut self) {
         let mut messages = std::mem::take(&mut self.messages);
         self.cx.mailbox.take(&mut messages);
@@ -323,172 +229,8 @@ impl Worker {
         }
     }
 
-    fn serve_all(&mut self, carried: Vec<usize>) {
-        for place in carried {
-            if let Some(conn) = self.conns.get_mut(place).and_then(Option::as_mut) {
-                conn.queued = true;
-                self.ready.push(place);
-            }
-        }
-        let mut ready = std::mem::take(&mut self.ready);
-        for &place in &ready {
-            let Some(mut conn) = self.conns.get_mut(place).and_then(Option::take) else { continue };
-            conn.queued = false;
-            conn.turn_start = if conn.hold.is_some() { conn.turn_start } else { conn.out.len() };
-            self.cx.conn_wrote = false;
-            let again = self.serve(place, &mut conn);
-            conn.wrote |= self.cx.conn_wrote;
-            conn.stopped = !conn.may_run(&self.cx.settings);
-            let parked = matches!(conn.wait, Wait::Room { .. });
-            if let Wait::Room { deadline_us } | Wait::Sleep { until_us: deadline_us } = conn.wait {
-                self.next_tick_us = self.next_tick_us.min(deadline_us);
-            }
-            self.conns[place] = Some(conn);
-            self.touch(place);
-            if again {
-                self.make_ready(place);
-            }
-            if parked {
-                self.request_room();
-            }
-        }
-        // Keep the allocation for the next turn.
-        ready.clear();
-        if self.ready.is_empty() {
-            self.ready = ready;
-        }
-    }
-
-    /// Runs what is buffered, reads once, runs what came. True: there may be more right now.
-    fn serve(&mut self, place: usize, conn: &mut Conn) -> bool {
-        if !conn.input.is_empty() && conn.may_run(&self.cx.settings) {
-            self.run_buffered(place, conn);
-        }
-        if !conn.readable || !conn.may_run(&self.cx.settings) {
-            return false;
-        }
-        let outcome = if conn.input.is_empty() {
-            let mut scratch = std::mem::take(&mut self.scratch);
-            let outcome = conn.socket.read(&mut scratch);
-            if let Ok(count @ 1..) = outcome {
-                let consumed = self.run_commands(place, conn, &scratch[..count]);
-                conn.input.keep(&scratch[consumed..count]);
-            }
-            self.scratch = scratch;
-            outcome.map(|count| (SCRATCH_BYTES, count))
-        } else {
-            let outcome = conn.input.read(&mut conn.socket, conn.missing);
-            if let Ok((_, 1..)) = outcome {
-                self.run_buffered(place, conn);
-            }
-            outcome
-        };
-        self.cx.stats.reads.add(1);
-        match outcome {
-            Ok((_, 0)) => {
-                conn.ended = true;
-                conn.readable = false;
-            }
-            Ok((wanted, count)) => {
-                self.cx.stats.input_bytes.add(count as u64);
-                conn.session.client.seen_ms.store(self.cx.now_ms, Ordering::Relaxed);
-                // A stream socket that gives less than asked for is empty, and what comes later
-                // makes a new edge. But an end that was announced already makes none: read on.
-                if count < wanted && !conn.end_near {
-                    conn.readable = false;
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => conn.readable = false,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => conn.dead = true,
-        }
-        if conn.input.len() > self.cx.settings.query_bytes_max {
-            self.cx.shared.note(
-                Level::Warning,
-                &format!("closing client {}: its request is too long", conn.session.client.peer),
-            );
-            conn.dead = true;
-        }
-        conn.readable && conn.may_run(&self.cx.settings)
-    }
-
-    fn run_buffered(&mut self, place: usize, conn: &mut Conn) {
-        let input: Input = std::mem::take(&mut conn.input);
-        let consumed = self.run_commands(place, conn, input.unread());
-        conn.input = input;
-        conn.input.consume(consumed);
-    }
-
-    /// Runs the whole commands at the beginning of `bytes`, and says how many bytes they took.
-    fn run_commands(&mut self, place: usize, conn: &mut Conn, bytes: &[u8]) -> usize {
-        let mut consumed = 0;
-        while conn.may_run(&self.cx.settings) {
-            let rest = &bytes[consumed..];
-            let limits = Limits {
-                bulk_bytes_max: self.cx.settings.bulk_bytes_max,
-                unauthenticated: !conn.session.authenticated,
-                ..Limits::default()
-            };
-            match conn.parser.parse(rest, &limits) {
-                Ok(Step::Command { consumed: length }) => {
-                    let flow = match conn.parser.arg_count() {
-                        0 => Flow::Next,
-                        _ => self.run_one(
-                            place,
-                            &conn.parser,
-                            &mut conn.session,
-                            &mut conn.out,
-                            rest,
-                        ),
-                    };
-                    if flow == Flow::Park {
-                        let deadline_us = conn.session.stall_deadline_us.unwrap_or(u64::MAX);
-                        conn.wait = Wait::Room { deadline_us };
-                        conn.parser.reset();
-                        break;
-                    }
-                    consumed += length;
-                    match flow {
-                        Flow::Next | Flow::Park => {}
-                        Flow::Close => conn.closing = true,
-                        Flow::Drop => conn.dead = true,
-                        Flow::Wait(wait) => conn.wait = Wait::Done { wait },
-                        Flow::Sleep(until_us) => conn.wait = Wait::Sleep { until_us },
-                    }
-                }
-                Ok(Step::Incomplete { missing }) => {
-                    conn.missing = missing;
-                    break;
-                }
-                Err(error) => {
-                    let text = format!("ERR {error}");
-                    self.cx.shared.errors.count(&text);
-                    conn.out.error(&text);
-                    conn.closing = true;
-                    consumed = bytes.len();
-                }
-            }
-        }
-        consumed
-    }
-
-    fn run_one(
-        &mut self,
-        place: usize,
-        parser: &RequestParser,
-        session: &mut Session,
-        out: &mut sluice_resp::ReplyBuf,
-        bytes: &[u8],
-    ) -> Flow {
-        let mut args = recycle(std::mem::take(&mut self.args));
-        args.extend(parser.args(bytes));
-        let flow = exec::run(&mut self.cx, session, out, place, &args);
-        self.args = recycle(args);
-        flow
-    }
-
     /// Asks the engine once for a call when memtable room is there.
-    fn request_room(&mut self) {
+    pub(super) fn request_room(&mut self) {
         if !self.room_requested {
             self.room_requested = true;
             let mailbox: Arc<Mailbox> = Arc::clone(&self.cx.mailbox);
@@ -546,34 +288,5 @@ impl Worker {
 
     pub(super) fn reuse_freed_places(&mut self) {
         self.free.append(&mut self.freed);
-    }
-}
-
-/// The same allocation for arguments of another lifetime: the vector is empty in between, and
-/// collecting an iterator over a vector's own elements reuses its memory.
-fn recycle<'to>(mut args: Vec<&[u8]>) -> Vec<&'to [u8]> {
-    args.clear();
-    args.into_iter().map(|_| -> &'to [u8] { &[] }).collect()
-}
-
-const PROTECTED_MODE: &str = "-DENIED The server is running in protected mode because protected \
-mode is enabled and no password is set for the default user. In this mode connections are only \
-accepted from the loopback interface. If you want to connect from external computers, set a password \
-with requirepass, or disable protected mode with 'CONFIG SET protected-mode no' from the loopback \
-interface.\r\n";
-
-#[cfg(test)]
-mod tests {
-    use super::recycle;
-
-    #[test]
-    fn argument_room_is_reused() {
-        let mut args: Vec<&[u8]> = Vec::with_capacity(100);
-        let text = b"abc".to_vec();
-        args.push(&text);
-        let before = args.as_ptr() as usize;
-        let after: Vec<&'static [u8]> = recycle(args);
-        assert!(after.is_empty());
-        assert_eq!((after.as_ptr() as usize, after.capacity()), (before, 100));
     }
 }

@@ -84,8 +84,8 @@ pub(crate) const COMMANDS: &[Command] = &[
         "Returns all key names that match a pattern."), walk::keys),
     row("move", 3, WRITE_FAST, ONE, generic("1.0.0", "O(1)",
         "Moves a key to another database."), generic::move_key),
-    row("object", -2, READ, SECOND, generic("2.2.3", "Depends on subcommand.",
-        "A container for object introspection commands."), object::object),
+    row("object", -2, Flags::NONE, NONE, generic("2.2.3", "Depends on subcommand.",
+        "A container for object introspection commands."), object::refuse),
     row("persist", 2, WRITE_FAST, ONE, generic("2.2.0", "O(1)",
         "Removes the expiration time of a key."), expire::persist),
     row("pexpire", -3, WRITE_FAST, ONE, generic("2.6.0", "O(1)",
@@ -114,4 +114,19 @@ pub(crate) const COMMANDS: &[Command] = &[
         "Determines the type of value stored at a key."), generic::type_of),
     row("unlink", -2, WRITE_FAST, EVERY, generic("4.0.0", "O(1) for each key removed regardless of its size. Then the command does O(N) work in a different thread in order to reclaim memory, where N is the number of allocations the deleted objects where composed of.",
         "Asynchronously deletes one or more keys."), generic::del),
+];
+
+/// The subcommands of OBJECT.
+#[rustfmt::skip]
+pub(crate) const SUBCOMMANDS: &[(&str, Command)] = &[
+    ("object", row("encoding", 3, READ, SECOND, generic("2.2.3", "O(1)",
+        "Returns the internal encoding of a Redis object."), object::encoding)),
+    ("object", row("freq", 3, READ, SECOND, generic("4.0.0", "O(1)",
+        "Returns the logarithmic access frequency counter of a Redis object."), object::freq)),
+    ("object", row("help", 2, Flags::LOADING.and(Flags::STALE), NONE, generic("6.2.0", "O(1)",
+        "Returns helpful text about the different subcommands."), object::help)),
+    ("object", row("idletime", 3, READ, SECOND, generic("2.2.3", "O(1)",
+        "Returns the time since the last access to a Redis object."), object::idletime)),
+    ("object", row("refcount", 3, READ, SECOND, generic("2.2.3", "O(1)",
+        "Returns the reference count of a value of a key."), object::refcount)),
 ];

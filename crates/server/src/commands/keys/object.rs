@@ -6,6 +6,7 @@ use crate::{
     commands::args::{engine, parse_i64, wrong_arity},
 };
 use sluice_keyspace::{Repr, Row, ValueType};
+use sluice_resp::ReplyBuf;
 
 /// Longest string that Redis keeps beside its object header.
 const EMBSTR_BYTES_MAX: usize = 44;
@@ -33,52 +34,50 @@ const HELP: &[&str] = &[
 
 const NO_FREQUENCY: &str = "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
 
-#[derive(Debug, Clone, Copy)]
-enum Question {
-    Encoding,
-    Frequency,
-    IdleTime,
-    ReferenceCount,
+/// The row of a container is never run: a subcommand is found or refused first.
+pub(super) fn refuse(_: &mut Ctx<'_>, _: &Args<'_>) -> CmdResult {
+    Err(wrong_arity("object"))
 }
 
-pub(super) fn object(ctx: &mut Ctx<'_>, args: &Args<'_>) -> CmdResult {
-    let name = args[1].to_ascii_lowercase();
-    let question = match &name[..] {
-        b"help" if args.len() == 2 => {
-            ctx.reply.array(HELP.len());
-            HELP.iter().for_each(|line| ctx.reply.simple(line));
-            return Ok(());
-        }
-        b"help" => return Err(wrong_arity("object|help")),
-        b"encoding" => Question::Encoding,
-        b"freq" => Question::Frequency,
-        b"idletime" => Question::IdleTime,
-        b"refcount" => Question::ReferenceCount,
-        _ => {
-            // Redis prints at most 128 bytes of what it does not know.
-            let shown = &args[1][..args[1].len().min(128)];
-            let shown = String::from_utf8_lossy(shown);
-            return Err(CmdError::new(format!(
-                "ERR unknown subcommand '{shown}'. Try OBJECT HELP."
-            )));
-        }
-    };
-    if args.len() != 3 {
-        return Err(wrong_arity(&format!("object|{}", String::from_utf8_lossy(&name))));
+pub(super) fn help(ctx: &mut Ctx<'_>, _: &Args<'_>) -> CmdResult {
+    ctx.reply.array(HELP.len());
+    HELP.iter().for_each(|line| ctx.reply.simple(line));
+    Ok(())
+}
+
+pub(super) fn encoding(ctx: &mut Ctx<'_>, args: &Args<'_>) -> CmdResult {
+    answer(ctx, args, |row, reply| reply.bulk(encoding_of(row).as_bytes()))
+}
+
+pub(super) fn freq(ctx: &mut Ctx<'_>, args: &Args<'_>) -> CmdResult {
+    if ctx.txn.exists(ctx.db, args[2]).map_err(engine)? {
+        return Err(CmdError::new(NO_FREQUENCY));
     }
-    let Some(row) = ctx.txn.lookup(ctx.db, args[2]).map_err(engine)? else {
-        ctx.reply.null();
-        return Ok(());
-    };
-    match question {
-        Question::Encoding => ctx.reply.bulk(encoding(&row).as_bytes()),
-        Question::Frequency => return Err(CmdError::new(NO_FREQUENCY)),
-        // Access times are not kept.
-        Question::IdleTime => ctx.reply.integer(0),
-        Question::ReferenceCount => {
-            let shared = as_integer(&row).is_some_and(|n| (0..SHARED_INTEGERS).contains(&n));
-            ctx.reply.integer(if shared { SHARED_REFCOUNT } else { 1 });
-        }
+    ctx.reply.null();
+    Ok(())
+}
+
+/// Access times are not kept: always 0.
+pub(super) fn idletime(ctx: &mut Ctx<'_>, args: &Args<'_>) -> CmdResult {
+    answer(ctx, args, |_, reply| reply.integer(0))
+}
+
+pub(super) fn refcount(ctx: &mut Ctx<'_>, args: &Args<'_>) -> CmdResult {
+    answer(ctx, args, |row, reply| {
+        let shared = as_integer(row).is_some_and(|n| (0..SHARED_INTEGERS).contains(&n));
+        reply.integer(if shared { SHARED_REFCOUNT } else { 1 });
+    })
+}
+
+/// Null for a key that is not there.
+fn answer(
+    ctx: &mut Ctx<'_>,
+    args: &Args<'_>,
+    write: impl FnOnce(&Row<'_>, &mut ReplyBuf),
+) -> CmdResult {
+    match ctx.txn.lookup(ctx.db, args[2]).map_err(engine)? {
+        Some(row) => write(&row, ctx.reply),
+        None => ctx.reply.null(),
     }
     Ok(())
 }
@@ -89,7 +88,7 @@ fn as_integer(row: &Row<'_>) -> Option<i64> {
     candidate.then(|| parse_i64(row.payload())).flatten()
 }
 
-fn encoding(row: &Row<'_>) -> &'static str {
+fn encoding_of(row: &Row<'_>) -> &'static str {
     match row.kind() {
         ValueType::String if as_integer(row).is_some() => "int",
         ValueType::String if row.head().repr == Repr::Raw => "raw",
