@@ -26,7 +26,7 @@ use crate::{
     version::{CfEdit, VersionEdit},
     versions::Versions,
 };
-use sluice_base::{CfId, Error, ErrorKind, FileNo, Level, SeqNo};
+use sluice_base::{CfId, Error, ErrorKind, Level, SeqNo};
 use sluice_env::{FileLock, Fs};
 use sluice_wal::{FrameRef, RecoveryMode, Wal, WalOptions};
 use std::{collections::HashMap, io, path::Path, sync::Arc};
@@ -212,10 +212,7 @@ impl<'a> Replay<'a> {
             epoch,
             &mut |frame: FrameRef<'_>| self.frame(&frame),
         )?;
-        if report.head_missing
-            && log_first > FileNo(0)
-            && options.wal_recovery != WalRecovery::Salvage
-        {
+        if report.head_missing.is_some() && options.wal_recovery != WalRecovery::Salvage {
             // The manifest names the first segment that unflushed data may be in before older
             // ones are released, so it can only be missing because somebody took it away.
             return Err(Error::corruption(
