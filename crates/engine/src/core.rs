@@ -20,7 +20,7 @@ use crate::{
     read_state::ReadStateCell,
     room::Room,
     snapshot::SnapshotList,
-    stats::Counters,
+    stats::{Counters, Recovery},
     tables::TableStore,
     versions::Versions,
 };
@@ -108,6 +108,8 @@ pub(crate) struct Core {
     pub files: Arc<FileNumbers>,
     /// Bytes reserved in memtables that are not yet installed as tables.
     pub memtable_bytes: ByteCount,
+    /// What opening the database found and did.
+    pub recovery: Recovery,
     memtable_ids: AtomicU64,
     /// Held until the database is closed.
     pub lock: Mutex<Option<Box<dyn FileLock>>>,
@@ -128,6 +130,7 @@ pub(crate) struct Parts {
     pub memtable_bytes: u64,
     pub memtable_ids: u64,
     pub lock: Box<dyn FileLock>,
+    pub recovery: Recovery,
 }
 
 impl Core {
@@ -156,6 +159,7 @@ impl Core {
             memtable_bytes,
             memtable_ids: AtomicU64::new(parts.memtable_ids),
             lock: Mutex::new(Some(parts.lock)),
+            recovery: parts.recovery,
             options: parts.options,
         }
     }

@@ -4,6 +4,7 @@ use crate::{
     CfOptions, ColumnFamily, FlushRequest, FlushTicket, Iter, Options, Position, ReadOptions,
     ReadView, Result, Snapshot, Stats, WriteBatch, WriteOptions,
     commit::{self, Account},
+    compaction,
     core::Core,
     flush,
     memtable::Memtable,
@@ -12,7 +13,7 @@ use crate::{
     recover,
     stats::CfStats,
     tables::{CfVersion, VersionState},
-    version::{CfCreate, OptionFields, VersionEdit},
+    version::{CfCreate, KeyRange, OptionFields, VersionEdit},
 };
 use sluice_base::{Error, ErrorKind, Level, SeqNo, limits};
 use std::{
@@ -249,6 +250,23 @@ impl Db {
         }
     }
 
+    /// Compacts every table of `cf` that overlaps the keys from `first` to `last` (both included;
+    /// `None`: no bound), down to the last level, and returns when it is done. Memtables are not
+    /// part of it: flush before, where they should be.
+    ///
+    /// # Errors
+    /// `NotFound` for a dropped family, `Closed`, or what made a step fail; the steps before it
+    /// stay done.
+    pub fn compact(
+        &self,
+        cf: &ColumnFamily,
+        first: Option<&[u8]>,
+        last: Option<&[u8]>,
+    ) -> Result<()> {
+        self.core().check_family(cf)?;
+        compaction::compact_range(self.core(), cf.slot(), KeyRange { first, last })
+    }
+
     /// Empties the block cache of everything nobody is reading.
     pub fn clear_block_cache(&self) {
         self.core().store.cache.clear();
@@ -393,6 +411,8 @@ fn stats(core: &Arc<Core>) -> Stats {
         compaction_bytes_out: counters.compaction_bytes_out.get(),
         compaction_failures: counters.compaction_failures.get(),
         snapshots: core.snapshots.count() as u64,
+        manifest_bytes: core.versions.manifest_bytes(),
+        recovery: core.recovery.clone(),
         ..Stats::default()
     };
     stats.flushes = stats.flushes_by_reason.iter().map(|(_, count)| count).sum();
@@ -406,10 +426,14 @@ fn stats(core: &Arc<Core>) -> Stats {
             name: cf.family.name().to_owned(),
             active_bytes: reserved,
             active_entries: cf.active.entries(),
+            active_tombstones: cf.active.tombstones(),
+            active_allocated_bytes: cf.active.allocated_bytes() as u64,
+            read_amplification: cf.version.read_amplification() as u64,
             sealed_memtables: cf.sealed.len() as u64,
             sealed_bytes: cf.sealed.iter().map(|sealed| sealed.reserved).sum(),
             flushed: cf.flushed,
             oldest_unflushed: sealed_first.or(first),
+            compaction_debt_bytes: compaction::debt_bytes(core, &cf.version),
             ..CfStats::default()
         };
         for level in 0..Level::COUNT {

@@ -58,6 +58,20 @@ impl Health {
         }
     }
 
+    /// Refuses a write that depends on a job whose last attempt failed: with the kind of what made
+    /// it fail (a full disk stays a full disk), and a word about what happens next.
+    pub(crate) fn check_job(&self, job: &'static str) -> Result<()> {
+        match self.state().jobs.get(job) {
+            None => Ok(()),
+            Some(error) => Err(Error::new(
+                error.kind(),
+                format!(
+                    "no room for the write, and the {job} that would make it fails: {error}; it is retried, and reads go on"
+                ),
+            )),
+        }
+    }
+
     /// The job succeeded: its last error is history.
     pub(crate) fn background_ok(&self, job: &'static str) {
         self.state().jobs.remove(job);

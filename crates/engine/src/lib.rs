@@ -43,6 +43,7 @@ mod room;
 mod slice;
 mod snapshot;
 mod stats;
+mod table_source;
 mod tables;
 mod version;
 mod versions;
@@ -50,7 +51,7 @@ mod view;
 
 pub use batch::WriteBatch;
 pub use cf::ColumnFamily;
-pub use db::Db;
+pub use db::{Db, Positions};
 pub use flush::{FlushReason, FlushReport, FlushRequest, FlushTicket};
 pub use options::{
     Ack, Background, CfOptions, Compression, Options, ReadOptions, WalRecovery, WriteOptions,
@@ -60,5 +61,5 @@ pub use sluice_base::{
     CfId, Damage, Error, ErrorKind, FileNo, Level, Position, Result, SeqNo, limits,
 };
 pub use sluice_env as env;
-pub use stats::{CfStats, Stats};
+pub use stats::{CfStats, Recovery, Stats};
 pub use view::{Iter, ReadView, Snapshot};

@@ -1,10 +1,12 @@
 //! Opening a database: from files to a [`Core`].
 //!
-//! 1. Lock the directory. 2. Read the manifest (or begin a new database). 3. Start a new manifest
-//! with the next epoch: a file whose tail a crash may have torn is never appended to. 4. Delete
-//! tables that the manifest does not name: a crash left them before they were installed. 5. Replay
-//! the log in sequence order into memtables, skipping what tables already hold. 6. Put the parts
-//! together.
+//! 1. Lock the directory.
+//! 2. Read the manifest, or begin a new database.
+//! 3. Start a new manifest with the next epoch: a file whose tail a crash may have torn is never
+//!    appended to.
+//! 4. Delete tables that the manifest does not name: a crash left them before they were installed.
+//! 5. Replay the log in sequence order into memtables, skipping what tables already hold.
+//! 6. Put the parts together.
 //!
 //! Replay never refuses for want of memory: a memtable that is full is sealed, and when all of
 //! them together reach their budget everything replayed so far is flushed on the spot, all
@@ -22,6 +24,7 @@ use crate::{
     options::Background,
     read_state::{CfState, ReadState, ReadStateCell, Sealed},
     snapshot::SnapshotList,
+    stats::Recovery,
     tables::{self, TableStore, VersionState},
     version::{CfEdit, VersionEdit},
     versions::Versions,
@@ -43,8 +46,13 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Core>> {
             format!("there is no database in {}", dir.display()),
         ));
     }
+    let mut recovery = Recovery::default();
     let mut state = match recovered {
-        Some(recovered) => recovered.state,
+        Some(recovered) => {
+            recovery.manifest_edits = recovered.edits;
+            recovery.manifest_torn_bytes = recovered.torn.map_or(0, |torn| torn.bytes);
+            recovered.state
+        }
         None => VersionState::empty(),
     };
     state.epoch += 1;
@@ -54,7 +62,7 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Core>> {
     let manifest_no = files.next();
     state.next_file = files.peek();
     let manifest = ManifestWriter::create(fs, dir, manifest_no, &state)?;
-    let replay = Replay::new(&options, store, Arc::clone(&files), state, manifest)?;
+    let replay = Replay::new(&options, store, Arc::clone(&files), state, manifest, recovery)?;
     replay.run(dir, lock)
 }
 
@@ -141,6 +149,7 @@ struct Replay<'a> {
     reserved: u64,
     memtable_ids: u64,
     groups: u64,
+    recovery: Recovery,
 }
 
 impl<'a> Replay<'a> {
@@ -150,6 +159,7 @@ impl<'a> Replay<'a> {
         files: Arc<FileNumbers>,
         state: VersionState,
         manifest: ManifestWriter,
+        recovery: Recovery,
     ) -> Result<Replay<'a>> {
         let owner = Arc::new(DbId::default());
         let mut replay = Replay {
@@ -166,6 +176,7 @@ impl<'a> Replay<'a> {
             reserved: 0,
             memtable_ids: 0,
             groups: 0,
+            recovery,
         };
         for cf in replay.state.cfs.values() {
             let cf_options = CfOptions::from_fields(&cf.options)
@@ -222,6 +233,10 @@ impl<'a> Replay<'a> {
                 "no file",
             ));
         }
+        self.recovery.log_frames = report.frames;
+        self.recovery.log_bytes = report.bytes;
+        self.recovery.log_clean = report.clean;
+        self.recovery.log_summary = report.to_string();
         self.into_core(wal, lock)
     }
 
@@ -349,8 +364,14 @@ impl<'a> Replay<'a> {
         }
         groups.sort_by_key(|(id, ..)| *id);
         let lsn = wal.appended_lsn();
-        let commit =
-            CommitState { next: self.last.next(), accounts, unlogged: false, closed: false, lsn };
+        let commit = CommitState {
+            next: self.last.next(),
+            accounts,
+            unlogged: false,
+            closed: false,
+            lsn,
+            log_checked: lsn,
+        };
         let core = Arc::new(Core::new(Parts {
             options: self.options.clone(),
             owner: self.owner,
@@ -364,6 +385,7 @@ impl<'a> Replay<'a> {
             memtable_bytes: self.reserved,
             memtable_ids: self.memtable_ids,
             lock,
+            recovery: self.recovery,
         }));
         core.flushes.skip_ids(self.groups);
         for (id, cut, family, sealed) in groups {

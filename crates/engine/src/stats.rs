@@ -73,6 +73,25 @@ pub struct Stats {
     /// Errors of background jobs that stand, as `job: message`.
     pub background_errors: Vec<String>,
     pub cfs: Vec<CfStats>,
+    pub manifest_bytes: u64,
+    pub recovery: Recovery,
+}
+
+/// What opening the database found and did.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Recovery {
+    /// Edits replayed after the manifest's snapshot.
+    pub manifest_edits: u64,
+    /// Bytes of an edit that a crash tore off the manifest's end.
+    pub manifest_torn_bytes: u64,
+    /// Frames replayed from the log, and their bytes.
+    pub log_frames: u64,
+    pub log_bytes: u64,
+    /// Whether the log had been closed cleanly.
+    pub log_clean: bool,
+    /// A sentence for people: what was replayed, cut, dropped or skipped.
+    pub log_summary: String,
 }
 
 /// A moment's picture of one column family.
@@ -83,6 +102,9 @@ pub struct CfStats {
     /// Bytes reserved in the active memtable.
     pub active_bytes: u64,
     pub active_entries: u64,
+    pub active_tombstones: u64,
+    /// Bytes the active memtable has taken from the system.
+    pub active_allocated_bytes: u64,
     pub sealed_memtables: u64,
     pub sealed_bytes: u64,
     /// Every entry of the family at or below it is in tables.
@@ -92,4 +114,8 @@ pub struct CfStats {
     /// Tables and their bytes, level by level.
     pub level_files: [u64; 7],
     pub level_bytes: [u64; 7],
+    /// The most tables a point read may have to ask.
+    pub read_amplification: u64,
+    /// Bytes that compactions must still read and write until every level is within its target.
+    pub compaction_debt_bytes: u64,
 }

@@ -82,9 +82,9 @@ impl Versions {
         Ok(())
     }
 
-    /// Looks at the version state.
-    pub(crate) fn read<R>(&self, look: impl FnOnce(&VersionState) -> R) -> R {
-        look(&self.0.lock().unwrap_or_else(PoisonError::into_inner).state)
+    /// Size of the manifest in bytes.
+    pub(crate) fn manifest_bytes(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).manifest.bytes()
     }
 }
 

@@ -3,14 +3,15 @@
 use crate::{
     ColumnFamily, ReadOptions, Result, SeqNo,
     core::Core,
-    iter::{Bounds, DbIter, LevelRun, Source},
+    iter::{Bounds, LevelIter},
     memtable::MemtableIter,
     read_state::{CfState, ReadState},
     slice::PinnedSlice,
-    tables::{self, TableHandle},
+    table_source::{DbIter, Source, TableRun, table_iter},
+    tables,
 };
 use sluice_base::{Error, ErrorKind, Kind, Level, Trailer};
-use sluice_table::{IterOptions, PinnedValue, Table, TableIter};
+use sluice_table::{IterOptions, PinnedValue};
 use std::{fmt, sync::Arc};
 
 /// A consistent view of **all** column families, as of the moment it was taken. Taking one takes
@@ -90,8 +91,10 @@ impl ReadView {
     /// A cursor over one column family. It keeps what it reads alive by itself.
     pub fn iter(&self, cf: &ColumnFamily, options: ReadOptions) -> Result<Iter> {
         let cf_state = self.cf(cf)?;
-        let children = children(cf_state, &options)?;
-        let bounds = Bounds::new(options.lower, options.upper, options.prefix);
+        let table_options =
+            IterOptions { fill_cache: !options.skip_cache_fill, ..Default::default() };
+        let bounds = Arc::new(Bounds::new(options.lower, options.upper, options.prefix));
+        let children = children(cf_state, &bounds, &table_options)?;
         Ok(Iter { inner: DbIter::new(children, self.seq, bounds) })
     }
 }
@@ -139,28 +142,22 @@ fn get_from_tables(
 }
 
 /// The sorted sources of one family, newest first.
-fn children(cf: &CfState, options: &ReadOptions) -> Result<Vec<Source>> {
-    let table_options = IterOptions { fill_cache: !options.skip_cache_fill, ..Default::default() };
+fn children(cf: &CfState, bounds: &Arc<Bounds>, options: &IterOptions) -> Result<Vec<Source>> {
     let mut children = vec![Source::Memtable(MemtableIter::new(Arc::clone(&cf.active)))];
     for sealed in &cf.sealed {
         children.push(Source::Memtable(MemtableIter::new(Arc::clone(&sealed.memtable))));
     }
     for handle in cf.version.level(Level(0)) {
-        let table = Arc::clone(tables::opened(handle)?);
-        children.push(Source::Table(TableIter::new(table, table_options.clone())));
+        children.push(Source::Table(table_iter(handle, options)?));
     }
     for level in 1..Level::COUNT as u8 {
         let tables = cf.version.level_list(Level(level));
         if !tables.is_empty() {
-            children.push(Source::Level(LevelRun::new(tables, table_options.clone())));
+            let run = TableRun::new(tables, options.clone());
+            children.push(Source::Level(LevelIter::bounded(run, Arc::clone(bounds))));
         }
     }
     Ok(children)
-}
-
-/// Opens the `index`th table of a run.
-pub(crate) fn open_table(handle: &TableHandle) -> Result<Arc<Table>> {
-    tables::opened(handle).map(Arc::clone)
 }
 
 /// A registered view: its sequence number stays readable, in every column family, until it is

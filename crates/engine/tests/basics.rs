@@ -1,5 +1,7 @@
 //! The engine as a caller meets it, on the operating system's files.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use sluicedb::{
     Ack, CfOptions, Db, ErrorKind, FlushRequest, Options, ReadOptions, WriteBatch, WriteOptions,
 };

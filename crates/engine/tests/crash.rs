@@ -4,6 +4,8 @@
 //! Every batch writes its own number under one key of each column family, so the recovered prefix
 //! can be read off, and the families can be held against each other.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use sluice_env::{Env, MemFs, Rng};
 use sluicedb::{
     Ack, Background, CfOptions, ColumnFamily, Db, FlushRequest, Options, ReadOptions, WriteBatch,

@@ -56,6 +56,8 @@ pub(crate) struct CommitState {
     pub closed: bool,
     /// Where the log ends for what has been committed.
     pub lsn: Lsn,
+    /// Where the log ended when its size was last looked at.
+    pub log_checked: Lsn,
 }
 
 /// What is reserved in one active memtable. Reservation and insertion are one decision under the
@@ -147,6 +149,8 @@ fn reserve(
             drop(state);
             core.background.wake_flush();
             core.background.wake_compaction();
+            // Room that depends on a job that fails will not come by waiting: say why (P6).
+            core.health.check_job("flush")?;
             waited.wait(core, turn, &stall, options.deadline)?;
             continue;
         }
@@ -154,6 +158,12 @@ fn reserve(
             drop(state);
             std::thread::yield_now(); // a thousand committers are in flight: let them finish
             continue;
+        }
+        // The size of the log is looked at four times a segment: often enough to bound it, too
+        // rarely to cost anything.
+        if state.lsn.0 - state.log_checked.0 > core.options.wal_segment_bytes / 4 {
+            state.log_checked = state.lsn;
+            sealed |= core.flushes.pending() == 0 && flush::seal_for_log(core, &mut state);
         }
         let first = state.next;
         let last = SeqNo(first.0 + batch.count() as u64 - 1);

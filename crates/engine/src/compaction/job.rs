@@ -14,13 +14,13 @@ use crate::{
     Result,
     core::Core,
     flush,
-    iter::{LevelRun, MergeIter, Source},
+    iter::LevelIter,
     rewrite::Keeper,
-    tables,
+    table_source::{MergeIter, Source, TableRun, table_iter},
     version::{TableMeta, VersionEdit},
 };
 use sluice_base::{Error, ErrorKind, FileNo, Level, Trailer};
-use sluice_table::{IterOptions, TableIter, TableWriter};
+use sluice_table::{IterOptions, TableWriter};
 use std::sync::Arc;
 
 /// Entries merged between two looks at whether the database is closing.
@@ -149,16 +149,16 @@ fn merge_into(core: &Arc<Core>, job: &Job, outputs: &mut Outputs<'_>) -> Result<
 }
 
 fn sources(compaction: &Compaction) -> Result<Vec<Source>> {
+    let options = IterOptions::sequential();
     let mut sources = Vec::new();
     for (level, inputs) in &compaction.inputs {
         if *level == Level(0) {
             for handle in inputs {
-                let table = Arc::clone(tables::opened(handle)?);
-                sources.push(Source::Table(TableIter::new(table, IterOptions::sequential())));
+                sources.push(Source::Table(table_iter(handle, &options)?));
             }
         } else {
-            let run = Arc::new(inputs.clone());
-            sources.push(Source::Level(LevelRun::new(run, IterOptions::sequential())));
+            let run = TableRun::new(Arc::new(inputs.clone()), options.clone());
+            sources.push(Source::Level(LevelIter::new(run)));
         }
     }
     Ok(sources)

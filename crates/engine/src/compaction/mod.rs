@@ -8,18 +8,26 @@ mod job;
 mod picker;
 
 use crate::{
+    Background, Result,
     core::Core,
     flush::Progress,
     tables::{CfVersion, TableFile},
+    version::KeyRange,
 };
-use picker::{InProgress, PickInput, PickerOptions};
-use sluice_base::Error;
-use std::sync::{Arc, Mutex, PoisonError};
+use picker::{InProgress, PickInput, PickerOptions, RangePick};
+use sluice_base::{Error, ErrorKind, Level};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 type Compaction = picker::Compaction<TableFile>;
 
 /// How long tables whose compaction failed are left alone.
 const SET_ASIDE_US: u64 = 10_000_000;
+
+/// Longest sleep of a manual compaction before it looks again.
+const BUSY_WAIT: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Default)]
 struct State {
@@ -77,6 +85,37 @@ impl Compactions {
         Some(job)
     }
 
+    /// The next step of a manual compaction, marked as taken.
+    fn take_range(
+        &self,
+        core: &Core,
+        slot: usize,
+        range: KeyRange<'_>,
+        level: Level,
+    ) -> Result<RangePick<Job>> {
+        let mut state = self.state();
+        let read_state = core.read_state.load_full();
+        let Some(cf) = read_state.cf(slot) else {
+            return Err(Error::new(ErrorKind::NotFound, "the column family has been dropped"));
+        };
+        let input = PickInput {
+            cf: cf.family.id(),
+            version: &cf.version,
+            options: &picker_options(core),
+            in_progress: &state.in_progress,
+            oldest_snapshot: core.snapshots.stripes(|| core.ring.visible()).oldest(),
+        };
+        Ok(match picker::pick_range(&input, range, level) {
+            RangePick::Done => RangePick::Done,
+            RangePick::Busy => RangePick::Busy,
+            RangePick::Compact(compaction) => {
+                state.in_progress.start(&compaction);
+                let version = Arc::clone(&cf.version);
+                RangePick::Compact(Job { slot, version, compaction })
+            }
+        })
+    }
+
     fn finish(&self, compaction: &Compaction) {
         self.state().in_progress.finish(compaction);
     }
@@ -96,6 +135,45 @@ fn picker_options(core: &Core) -> PickerOptions {
         compaction_bytes_max: 25 * options.table_bytes,
         ..PickerOptions::default()
     }
+}
+
+/// Bytes that compactions must still read and write until the family is in shape.
+pub(crate) fn debt_bytes(core: &Core, version: &CfVersion) -> u64 {
+    picker::pressure(version, &picker_options(core)).debt_bytes
+}
+
+/// Compacts what `range` covers of one family, level by level, on the calling thread.
+pub(crate) fn compact_range(core: &Arc<Core>, slot: usize, range: KeyRange<'_>) -> Result<()> {
+    for level in 0..Level::COUNT as u8 {
+        loop {
+            core.check_open(&core.commit.lock())?;
+            let turn = core.room.turn();
+            match core.compactions.take_range(core, slot, range, Level(level))? {
+                RangePick::Done => break,
+                RangePick::Busy if core.options.background == Background::Stepped => {
+                    if !core.step() {
+                        break;
+                    }
+                }
+                // The running compaction that is in the way ends a turn when it is done.
+                RangePick::Busy => {
+                    core.room.wait(turn, Some(BUSY_WAIT));
+                }
+                RangePick::Compact(job) => {
+                    let outcome = job::run(core, &job);
+                    core.compactions.finish(&job.compaction);
+                    core.room.end_turn();
+                    outcome.map_err(|error| note(&job.compaction, error))?;
+                    core.stats.compactions.add(1);
+                    if level == 0 {
+                        break; // newer flushes need not go along
+                    }
+                }
+            }
+        }
+    }
+    core.store.collect_garbage();
+    Ok(())
 }
 
 /// Does the most urgent compaction, if any is due.
@@ -123,5 +201,6 @@ pub(crate) fn run_one(core: &Arc<Core>) -> Progress {
 }
 
 fn note(compaction: &Compaction, error: Error) -> Error {
-    error.context(format_args!("compact into {}", compaction.output_level))
+    let Compaction { level, output_level, reason, .. } = compaction;
+    error.context(format_args!("compact {level} into {output_level} ({reason:?})"))
 }

@@ -45,7 +45,7 @@ use sluice_base::{CfId, Level, SeqNo};
 pub use in_progress::InProgress;
 pub use outputs::{BaseLevelCheck, OutputCutter};
 pub use range::{RangePick, pick_range};
-pub use targets::{LevelTargets, Pressure, pressure};
+pub use targets::{LevelTargets, pressure};
 
 use crate::version::{CfEdit, CfVersion, KeyRange, TableHandle, TableMeta};
 

@@ -26,7 +26,7 @@ pub(crate) fn run_one(core: &Arc<Core>) -> Progress {
                 Progress::Done
             }
         },
-        Work::Install(_) => {
+        Work::Install => {
             install_ready(core);
             Progress::Done
         }

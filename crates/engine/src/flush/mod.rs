@@ -22,6 +22,7 @@
 
 mod build;
 mod install;
+mod picker;
 mod queue;
 mod ticket;
 
@@ -130,6 +131,30 @@ pub(crate) fn seal_for_room(
     }
     seal(core, state, &[slot], FlushReason::MemtableBytes);
     Ok(())
+}
+
+/// Seals the families that pin too much log; false when there are none.
+pub(crate) fn seal_for_log(core: &Arc<Core>, state: &mut CommitState) -> bool {
+    if core.wal.total_bytes() <= core.options.wal_max_bytes {
+        return false;
+    }
+    let segments: Vec<_> = core
+        .wal
+        .segments()
+        .iter()
+        .map(|segment| picker::Segment {
+            bytes: segment.bytes,
+            last: segment.seqs.map(|(_, last)| last),
+        })
+        .collect();
+    let families: Vec<_> = state
+        .accounts
+        .iter()
+        .enumerate()
+        .filter_map(|(slot, account)| Some((slot, account.as_ref()?.first?)))
+        .collect();
+    let slots = picker::pick_for_log(&segments, &families, core.options.wal_max_bytes);
+    !slots.is_empty() && seal(core, state, &slots, FlushReason::WalBytes).is_some()
 }
 
 /// Seals the family with the most reserved bytes; false when every memtable is empty.

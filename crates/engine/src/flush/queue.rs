@@ -167,7 +167,7 @@ pub(crate) enum Work {
     /// Write this group's tables.
     Build(Arc<FlushGroup>),
     /// The oldest group is built: install it.
-    Install(Arc<FlushGroup>),
+    Install,
     /// Nothing before this moment (monotonic microseconds): a retry is due then.
     NotBefore(u64),
     /// Nothing at all.
@@ -229,7 +229,7 @@ impl FlushQueue {
                     progress.started_us = now_us;
                     return Work::Build(Arc::clone(group));
                 }
-                Stage::Built(_) if index == 0 && due => return Work::Install(Arc::clone(group)),
+                Stage::Built(_) if index == 0 && due => return Work::Install,
                 Stage::Queued | Stage::Built(_) if !due => {
                     not_before = not_before.min(progress.not_before_us);
                 }
@@ -254,13 +254,6 @@ impl FlushQueue {
     pub(crate) fn pop(&self, group: &FlushGroup) {
         let front = self.groups().pop_front();
         assert!(front.is_some_and(|front| front.id == group.id), "installs go in order");
-    }
-
-    /// Makes every waiting retry due at once: room may have come.
-    pub(crate) fn retry_now(&self) {
-        for group in self.groups().iter() {
-            group.progress().not_before_us = 0;
-        }
     }
 
     /// Ends every wait: the database is closing.

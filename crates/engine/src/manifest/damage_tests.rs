@@ -7,9 +7,11 @@ use sluice_base::{CfId, Error, ErrorKind, FileNo, Kind, Level, SeqNo, Trailer};
 use sluice_env::{Fs, MemFs};
 
 use super::{
-    FORMAT, FileName, ManifestWriter, Recovered, TornTail, dump, encode_edit,
+    FileName, ManifestWriter, dump, encode_edit,
+    frame::FORMAT,
     frame::{FILE_HEADER_BYTES, FrameKind, file_header, put_frame},
     read,
+    read::{Recovered, TornTail},
     sample::{golden_edits, state_of, table},
 };
 use crate::version::{CfCreate, CfEdit, InternalKey, OptionFields, VersionEdit, VersionState};

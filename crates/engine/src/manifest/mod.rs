@@ -40,7 +40,6 @@ pub(crate) mod sample;
 pub use dump::dump;
 pub use edit_codec::{decode_edit, encode_edit};
 pub use field::DecodeError;
-pub use frame::FORMAT;
 pub use names::FileName;
-pub use read::{Recovered, TornTail, read};
+pub use read::read;
 pub use writer::ManifestWriter;

@@ -47,8 +47,10 @@ pub struct Recovered<T> {
     /// so that no leftover file is ever overwritten or mistaken for a new one.
     pub state: VersionState<T>,
     /// The live manifest.
+    #[cfg_attr(not(test), expect(dead_code, reason = "a new manifest is always begun"))]
     pub manifest: FileNo,
     /// Its size up to the last whole frame.
+    #[cfg_attr(not(test), expect(dead_code, reason = "a new manifest is always begun"))]
     pub bytes: u64,
     /// Edits applied after the snapshot.
     pub edits: u64,

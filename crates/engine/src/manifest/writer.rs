@@ -130,6 +130,7 @@ impl ManifestWriter {
     }
 
     /// The number of the live manifest.
+    #[cfg(test)]
     pub fn file_no(&self) -> FileNo {
         self.live.no
     }

@@ -6,11 +6,11 @@
 //! committers ──insert──> SkipList (nodes in an Arena) <──seek, next, prev── readers
 //!                        Tally: counts, sizes, sequence range
 //!                        counters: sums of Kind::Counter deltas
-//!                        Writers: who is still inserting ──> flusher waits for none
 //! ```
 //!
 //! An insert and its tally are two steps, so the numbers lag behind the entries while writers are
-//! in flight; once a sealed memtable has no writers they are exact.
+//! in flight. They are exact once everything that was ever reserved in the memtable is visible, which
+//! the flusher waits for.
 
 mod arena;
 mod iter;
@@ -19,17 +19,17 @@ mod skiplist;
 mod sync;
 #[cfg(test)]
 mod tests;
-mod writers;
 
 pub use iter::MemtableIter;
 pub(crate) use node::key_prefix;
 
 use self::{
     skiplist::SkipList,
-    sync::{AtomicU64, Mutex, Ordering},
-    writers::Writers,
+    sync::{AtomicU64, Mutex, MutexGuard, Ordering},
 };
-use sluice_base::{Kind, SeqNo, Trailer};
+#[cfg(test)]
+use sluice_base::SeqNo;
+use sluice_base::{Kind, Trailer};
 use std::{collections::BTreeMap, fmt, mem::size_of, sync::PoisonError};
 
 /// Entries on their way to a table. See the file's head.
@@ -38,7 +38,6 @@ pub struct Memtable {
     list: SkipList,
     tally: Tally,
     counters: Mutex<BTreeMap<u32, i64>>,
-    writers: Writers,
 }
 
 /// What was inserted so far. On one cache line of its own: every insert writes to it, and no search
@@ -67,12 +66,7 @@ impl Memtable {
                 seq_max: AtomicU64::new(0),
             },
             counters: Mutex::new(BTreeMap::new()),
-            writers: Writers::new(),
         }
-    }
-
-    pub fn id(&self) -> u64 {
-        self.id
     }
 
     /// Adds an entry; any number of threads may do so at once. The very same key and trailer a
@@ -127,7 +121,7 @@ impl Memtable {
         self.lock_counters().clone()
     }
 
-    fn lock_counters(&self) -> std::sync::MutexGuard<'_, BTreeMap<u32, i64>> {
+    fn lock_counters(&self) -> MutexGuard<'_, BTreeMap<u32, i64>> {
         self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -147,6 +141,7 @@ impl Memtable {
     }
 
     /// The smallest and the largest sequence number among the entries, `None` when there are none.
+    #[cfg(test)]
     pub fn seq_range(&self) -> Option<(SeqNo, SeqNo)> {
         let min = self.tally.seq_min.load(Ordering::Relaxed);
         let max = self.tally.seq_max.load(Ordering::Relaxed);
@@ -154,6 +149,7 @@ impl Memtable {
     }
 
     /// Whether there is neither an entry nor a counter delta, and so nothing to flush.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.list.first().is_none() && self.lock_counters().is_empty()
     }
@@ -167,35 +163,6 @@ impl Memtable {
     /// [`Memtable::approximate_bytes`].
     pub fn allocated_bytes(&self) -> usize {
         self.list.arena().allocated_bytes() + size_of::<Memtable>()
-    }
-
-    /// Announces a writer. False when the memtable was sealed: the caller must not insert, and
-    /// must not call [`Memtable::end_write`] either.
-    #[inline]
-    pub fn begin_write(&self) -> bool {
-        self.writers.begin()
-    }
-
-    /// Ends what a successful [`Memtable::begin_write`] began, on the same or another thread.
-    #[inline]
-    pub fn end_write(&self) {
-        self.writers.end();
-    }
-
-    /// Writers between begin and end.
-    pub fn writers(&self) -> u64 {
-        self.writers.count()
-    }
-
-    /// Lets no further writer begin. Those who have begun go on.
-    pub fn seal(&self) {
-        self.writers.seal();
-    }
-
-    /// Seals, and returns when the last writer has ended: the contents are final from here on, and
-    /// all of them are visible to the caller.
-    pub fn wait_for_writers(&self) {
-        self.writers.wait();
     }
 
     fn list(&self) -> &SkipList {

@@ -15,7 +15,7 @@
 
 use super::{
     arena::{ALIGN, Arena},
-    sync::{AtomicPtr, AtomicU64, Ordering},
+    sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering},
 };
 use sluice_base::{Trailer, limits};
 use std::{
@@ -29,10 +29,14 @@ use std::{
 pub(super) struct Header {
     trailer: Trailer,
     /// A hint: the head or a node before this one.
-    pub(super) prev: Slot,
-    key_len: u32,
+    prev: Slot,
+    /// `key length << 1 | superseded`; see [`Node::superseded`].
+    key_len: AtomicU32,
     value_len: u32,
 }
+
+/// The flag beside the key length.
+const SUPERSEDED: u32 = 1;
 
 /// One step of a tower: where the next node of this level is, and what its key begins with. The
 /// order in which the two words are read and written is proved in [`super::skiplist`].
@@ -44,7 +48,7 @@ pub(super) struct Link {
 
 const _: () = assert!(ALIGN.is_multiple_of(align_of::<Link>()));
 const _: () = assert!(size_of::<Link>().is_multiple_of(align_of::<Header>()));
-const _: () = assert!(limits::KEY_BYTES_MAX <= u32::MAX as usize);
+const _: () = assert!(limits::KEY_BYTES_MAX <= u32::MAX as usize / 2);
 const _: () = assert!(limits::VALUE_BYTES_MAX <= u32::MAX as usize);
 
 /// An entry of a list that lives for `'a`.
@@ -99,7 +103,7 @@ impl<'a> Node<'a> {
             pointer.write(Header {
                 trailer,
                 prev: Slot::new(None),
-                key_len: key.len() as u32,
+                key_len: AtomicU32::new((key.len() as u32) << 1),
                 value_len: value.len() as u32,
             });
             let key_start = pointer.add(1).cast::<u8>();
@@ -118,9 +122,32 @@ impl<'a> Node<'a> {
 
     #[inline]
     pub(super) fn key(self) -> &'a [u8] {
-        let len = self.header().key_len as usize;
         // SAFETY: `write` put `key_len` bytes behind the header, and nobody changes them.
-        unsafe { std::slice::from_raw_parts(self.pointer.as_ptr().add(1).cast::<u8>(), len) }
+        unsafe {
+            let key = self.pointer.as_ptr().add(1).cast::<u8>();
+            std::slice::from_raw_parts(key, self.key_len())
+        }
+    }
+
+    #[inline]
+    fn key_len(self) -> usize {
+        // Relaxed: the length never changes, only the flag beside it does.
+        (self.header().key_len.load(Ordering::Relaxed) >> 1) as usize
+    }
+
+    /// False: no newer entry of the same user key is in the list. True: there may be one, right
+    /// before this one. Set before the newer entry can be reached, so a reader that should see
+    /// that entry sees the flag.
+    #[inline]
+    pub(super) fn superseded(self) -> bool {
+        self.header().key_len.load(Ordering::Acquire) & SUPERSEDED != 0
+    }
+
+    #[inline]
+    pub(super) fn set_superseded(self) {
+        if !self.superseded() {
+            self.header().key_len.fetch_or(SUPERSEDED, Ordering::Release);
+        }
     }
 
     #[inline]
@@ -130,17 +157,28 @@ impl<'a> Node<'a> {
 
     #[inline]
     pub(super) fn value(self) -> &'a [u8] {
-        let Header { key_len, value_len, .. } = *self.header();
+        let len = self.header().value_len as usize;
         // SAFETY: `write` put `value_len` bytes behind the key, and nobody changes them.
         unsafe {
             let key = self.pointer.as_ptr().add(1).cast::<u8>();
-            std::slice::from_raw_parts(key.add(key_len as usize), value_len as usize)
+            std::slice::from_raw_parts(key.add(self.key_len()), len)
         }
     }
 
     #[inline]
     pub(super) fn prev(self) -> &'a Slot {
         &self.header().prev
+    }
+
+    /// Asks the processor to load the node while other work goes on.
+    #[inline]
+    pub(super) fn prefetch(self) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch reads nothing the program can see and never faults.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(self.pointer.as_ptr().cast::<i8>());
+        }
     }
 
     /// # Safety

@@ -4,11 +4,11 @@
 
 #[cfg(loom)]
 pub(super) use loom::sync::{
-    Arc, Condvar, Mutex,
-    atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering},
+    Arc, Mutex, MutexGuard,
+    atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 #[cfg(not(loom))]
 pub(super) use std::sync::{
-    Arc, Condvar, Mutex,
-    atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering},
+    Arc, Mutex, MutexGuard,
+    atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };

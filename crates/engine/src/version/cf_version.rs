@@ -53,11 +53,6 @@ impl<T> CfVersion<T> {
         self.bytes.get(usize::from(level.0)).copied().unwrap_or(0)
     }
 
-    /// Bytes of all tables.
-    pub fn bytes(&self) -> u64 {
-        self.bytes.iter().fold(0, |sum, bytes| sum.saturating_add(*bytes))
-    }
-
     pub fn table_count(&self) -> usize {
         self.levels.iter().map(|tables| tables.len()).sum()
     }
@@ -99,15 +94,6 @@ impl<T> CfVersion<T> {
         &tables[..count]
     }
 
-    /// The tables of any level that share a key with `range`, in the level's order.
-    pub fn overlapping(&self, level: Level, range: KeyRange<'_>) -> Vec<Arc<TableHandle<T>>> {
-        if level.0 > 0 {
-            return self.overlapping_run(level, range).to_vec();
-        }
-        let hits = self.levels[0].iter().filter(|table| range.overlaps_table(&table.meta));
-        hits.cloned().collect()
-    }
-
     /// True when some table deeper than `level` shares a key with `range`.
     pub fn overlaps_below(&self, level: Level, range: KeyRange<'_>) -> bool {
         (level.0 + 1..Level::COUNT as u8)
@@ -115,6 +101,7 @@ impl<T> CfVersion<T> {
     }
 
     /// The version after `edit`. This one stays as it is, whatever the outcome.
+    #[cfg(test)]
     pub fn apply(&self, edit: &CfEdit) -> Result<CfVersion<T>> {
         let mut next = self.clone();
         next.apply_in_place(edit)?;

@@ -28,6 +28,7 @@ struct Output {
 }
 
 impl InProgress {
+    #[cfg(test)]
     pub fn new() -> InProgress {
         InProgress::default()
     }
@@ -65,15 +66,6 @@ impl InProgress {
     #[cfg(test)]
     pub(super) fn hold(&mut self, file: FileNo) {
         self.inputs.insert(file);
-    }
-
-    /// How many compactions are running.
-    pub fn len(&self) -> usize {
-        self.outputs.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.outputs.is_empty()
     }
 
     /// True when a running compaction may write a table into `range` of `level`.

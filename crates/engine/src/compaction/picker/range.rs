@@ -26,8 +26,8 @@ use crate::version::{KeyRange, TableHandle};
 
 /// The next step of a manual compaction.
 #[derive(Debug)]
-pub enum RangePick<T> {
-    Compact(Compaction<T>),
+pub enum RangePick<C> {
+    Compact(C),
     /// A running compaction holds what is needed.
     Busy,
     /// Nothing is left to do on this level.
@@ -36,7 +36,11 @@ pub enum RangePick<T> {
 
 /// The next step to get what `range` covers off `level`, or, where nothing lies below it, to get
 /// rid of its tombstones.
-pub fn pick_range<T>(input: &PickInput<'_, T>, range: KeyRange<'_>, level: Level) -> RangePick<T> {
+pub fn pick_range<T>(
+    input: &PickInput<'_, T>,
+    range: KeyRange<'_>,
+    level: Level,
+) -> RangePick<Compaction<T>> {
     let reason = CompactionReason::Manual;
     if level.0 == 0 {
         let l0 = input.version.level(Level(0));
@@ -66,7 +70,7 @@ pub fn pick_range<T>(input: &PickInput<'_, T>, range: KeyRange<'_>, level: Level
     step(input, Start { level, tables, output_level, reason, score: 0.0 })
 }
 
-fn step<T>(input: &PickInput<'_, T>, start: Start<T>) -> RangePick<T> {
+fn step<T>(input: &PickInput<'_, T>, start: Start<T>) -> RangePick<Compaction<T>> {
     if start.tables.is_empty() {
         return RangePick::Done;
     }

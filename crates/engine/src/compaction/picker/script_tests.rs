@@ -20,7 +20,7 @@ use std::{collections::HashMap, fmt::Write, fs, path::Path};
 
 use sluice_base::{CfId, FileNo, Kind, Level, SeqNo, Trailer};
 
-use super::*;
+use super::{targets::Pressure, *};
 use crate::version::InternalKey;
 
 #[test]
