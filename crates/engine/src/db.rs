@@ -2,7 +2,7 @@
 
 use crate::{
     CfOptions, ColumnFamily, FlushRequest, FlushTicket, Iter, Options, Position, ReadOptions,
-    ReadView, Result, Snapshot, Stats, WriteBatch, WriteOptions,
+    ReadView, Result, Snapshot, Stats, Tunables, WriteBatch, WriteOptions,
     commit::{self, Account},
     compaction,
     core::Core,
@@ -195,6 +195,32 @@ impl Db {
         Ok(core.position(last))
     }
 
+    /// The options in force that can change while running.
+    pub fn tunables(&self) -> Tunables {
+        self.core().commit.lock().tunables
+    }
+
+    /// Changes options while running. The next write sees them; a memtable that is over a smaller
+    /// size is sealed by the next write to it.
+    ///
+    /// # Errors
+    /// `Invalid`, as [`Options::validate`] says it; nothing is changed then.
+    pub fn set_tunables(&self, tunables: &Tunables) -> Result<()> {
+        let core = self.core();
+        core.options.with_tunables(tunables).validate()?;
+        {
+            let mut state = core.commit.lock();
+            state.tunables = *tunables;
+            for account in state.accounts.iter_mut().flatten().filter(|a| !a.own_limit) {
+                account.limit = tunables.memtable_bytes;
+            }
+        }
+        core.wal.set_sync_interval(tunables.wal_sync_interval);
+        // A larger count may be room for those who wait.
+        core.room.end_turn();
+        Ok(())
+    }
+
     /// Runs `callback` on the log's thread once `position` is durable, or cannot become so. Never
     /// blocks; all requests that wait share the next sync.
     pub fn on_durable(
@@ -239,15 +265,7 @@ impl Db {
     /// Runs `callback` once, when memtable room may have come: after [`ErrorKind::Stalled`] from
     /// a write with deadline zero, this is when to try again.
     pub fn on_room(&self, callback: Box<dyn FnOnce() + Send>) {
-        let core = self.core();
-        let turn = core.room.turn();
-        // Room may have come between the refusal and this call: then the next end of a turn may
-        // be far away, and waiting for it would be waiting for nothing.
-        if core.flushes.pending() == 0 {
-            callback();
-        } else {
-            core.room.on_end(turn, callback);
-        }
+        self.core().room.on_change(callback);
     }
 
     /// Compacts every table of `cf` that overlaps the keys from `first` to `last` (both included;
@@ -315,8 +333,8 @@ fn create_family(core: &Arc<Core>, name: &str, options: &CfOptions) -> Result<Co
         let id = versions.state.cf_by_name(name).expect("invariant: just created").id;
         let mut state = core.commit.lock();
         let slot = state.accounts.len();
-        let limit = options.memtable_bytes.unwrap_or(core.options.memtable_bytes);
-        state.accounts.push(Some(Account::new(limit)));
+        let default = state.tunables.memtable_bytes;
+        state.accounts.push(Some(Account::new(options.memtable_bytes, default)));
         let cf = ColumnFamily::new(id, name, slot, &core.owner);
         core.read_state.add_family(CfState {
             family: cf.clone(),

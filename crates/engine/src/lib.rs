@@ -54,7 +54,8 @@ pub use cf::ColumnFamily;
 pub use db::{Db, Positions};
 pub use flush::{FlushReason, FlushReport, FlushRequest, FlushTicket};
 pub use options::{
-    Ack, Background, CfOptions, Compression, Options, ReadOptions, WalRecovery, WriteOptions,
+    Ack, Background, CfOptions, Compression, Options, ReadOptions, Tunables, WalRecovery,
+    WriteOptions,
 };
 pub use slice::PinnedSlice;
 pub use sluice_base::{

@@ -57,10 +57,21 @@ pub struct Options {
     pub level_base_bytes: u64,
     /// Tables in level 0 that start a compaction. Default: 4.
     pub l0_compaction_trigger: u32,
-    /// Tables in level 0 from which on writes are slowed. Default: 20.
-    pub l0_slowdown: u32,
-    /// Tables in level 0 at which writes stop. Default: 36.
+    /// Tables in level 0 at which no memtable is sealed any more, so that writes wait. Default: 36.
     pub l0_stop: u32,
+}
+
+/// The options that can change while the database runs: [`crate::Db::set_tunables`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tunables {
+    /// As [`Options::memtable_bytes`]; families with a size of their own keep it.
+    pub memtable_bytes: u64,
+    /// As [`Options::memtable_count`].
+    pub memtable_count: u32,
+    /// As [`Options::wal_max_bytes`].
+    pub wal_max_bytes: u64,
+    /// As [`Options::wal_sync_interval`].
+    pub wal_sync_interval: Duration,
 }
 
 /// What recovery does with a log that does not read to its end.
@@ -117,7 +128,6 @@ impl Default for Options {
             table_bytes: 64 * MIB,
             level_base_bytes: 256 * MIB,
             l0_compaction_trigger: 4,
-            l0_slowdown: 20,
             l0_stop: 36,
         }
     }
@@ -148,8 +158,28 @@ impl Options {
         range("level_base_bytes", self.level_base_bytes, 4 << 10, 1 << 44)?;
         range("l0_compaction_trigger", u64::from(self.l0_compaction_trigger), 1, 1000)?;
         let trigger = u64::from(self.l0_compaction_trigger);
-        range("l0_slowdown", u64::from(self.l0_slowdown), trigger, 10_000)?;
-        range("l0_stop", u64::from(self.l0_stop), u64::from(self.l0_slowdown), 10_000)
+        range("l0_stop", u64::from(self.l0_stop), trigger, 10_000)
+    }
+
+    /// The part that can change while running.
+    pub(crate) fn tunables(&self) -> Tunables {
+        Tunables {
+            memtable_bytes: self.memtable_bytes,
+            memtable_count: self.memtable_count,
+            wal_max_bytes: self.wal_max_bytes,
+            wal_sync_interval: self.wal_sync_interval,
+        }
+    }
+
+    /// These options with `tunables` in their place.
+    pub(crate) fn with_tunables(&self, tunables: &Tunables) -> Options {
+        Options {
+            memtable_bytes: tunables.memtable_bytes,
+            memtable_count: tunables.memtable_count,
+            wal_max_bytes: tunables.wal_max_bytes,
+            wal_sync_interval: tunables.wal_sync_interval,
+            ..self.clone()
+        }
     }
 
     /// Bytes for all memtables together: half the budget.

@@ -182,12 +182,12 @@ impl<'a> Replay<'a> {
             let cf_options = CfOptions::from_fields(&cf.options)
                 .map_err(|e| e.context(format_args!("column family '{}'", cf.name)))?;
             let slot = replay.families.len();
-            let limit = cf_options.memtable_bytes.unwrap_or(options.memtable_bytes);
+            let own = cf_options.memtable_bytes;
             replay.slots.insert(cf.id, slot);
             replay.families.push(Family {
                 handle: ColumnFamily::new(cf.id, &cf.name, slot, &owner),
                 active: Arc::new(Memtable::new(slot as u64)),
-                account: Account::new(limit),
+                account: Account::new(own, options.memtable_bytes),
                 sealed: Vec::new(),
                 flushed: cf.flushed_seq,
             });
@@ -294,7 +294,7 @@ impl<'a> Replay<'a> {
             first,
         };
         self.groups += 1;
-        family.account = Account::new(family.account.limit);
+        family.account = family.account.fresh();
         family.sealed.push((sealed, self.replayed));
     }
 
@@ -371,6 +371,7 @@ impl<'a> Replay<'a> {
             closed: false,
             lsn,
             log_checked: lsn,
+            tunables: self.options.tunables(),
         };
         let core = Arc::new(Core::new(Parts {
             options: self.options.clone(),

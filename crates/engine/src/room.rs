@@ -45,6 +45,14 @@ impl fmt::Display for Stall {
 }
 
 impl Stall {
+    /// The background job that makes the room.
+    pub(crate) fn job(&self) -> &'static str {
+        match self {
+            Stall::Memtables { .. } | Stall::Budget { .. } => "flush",
+            Stall::Level0 { .. } => "compaction",
+        }
+    }
+
     pub(crate) fn error(&self, waited: Duration) -> Error {
         let waited = match waited.as_millis() {
             0 => String::new(),
@@ -59,6 +67,8 @@ type Callback = Box<dyn FnOnce() + Send>;
 #[derive(Default)]
 struct State {
     turn: u64,
+    /// The latest turn in which a write was refused or began to wait.
+    refused: Option<u64>,
     callbacks: Vec<Callback>,
 }
 
@@ -113,15 +123,69 @@ impl Room {
         state.turn != turn
     }
 
-    /// Runs `callback` once at the end of `turn`, at once when it is over already.
-    pub(crate) fn on_end(&self, turn: u64, callback: Callback) {
+    /// Notes that `turn` had no room for some write.
+    pub(crate) fn refused(&self, turn: u64) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.refused = state.refused.max(Some(turn));
+    }
+
+    /// Runs `callback` once room may have come since the last refusal: at the end of the present
+    /// turn, or at once when a turn has ended since. Never runs it while nothing has changed, or
+    /// a caller that tries again each time would spin.
+    pub(crate) fn on_change(&self, callback: Callback) {
         {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            if state.turn == turn {
+            if state.refused == Some(state.turn) {
                 state.callbacks.push(callback);
                 return;
             }
         }
         callback();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    };
+
+    fn counting(runs: &Arc<AtomicUsize>) -> Callback {
+        let runs = Arc::clone(runs);
+        Box::new(move || {
+            runs.fetch_add(1, SeqCst);
+        })
+    }
+
+    #[test]
+    fn a_callback_runs_at_the_end_of_the_turn_that_refused() {
+        let (room, runs) = (Room::default(), Arc::default());
+        room.on_change(counting(&runs));
+        assert_eq!(runs.load(SeqCst), 1, "nothing was refused: at once");
+        room.refused(room.turn());
+        room.on_change(counting(&runs));
+        assert_eq!(runs.load(SeqCst), 1, "nothing has changed since the refusal");
+        room.end_turn();
+        assert_eq!(runs.load(SeqCst), 2);
+        room.end_turn();
+        assert_eq!(runs.load(SeqCst), 2, "once");
+        room.refused(room.turn());
+        room.end_turn();
+        room.on_change(counting(&runs));
+        assert_eq!(runs.load(SeqCst), 3, "room came between the refusal and the call: at once");
+    }
+
+    #[test]
+    fn a_wait_ends_with_its_turn_or_its_limit() {
+        let room = Arc::new(Room::default());
+        let turn = room.turn();
+        assert!(!room.wait(turn, Some(Duration::ZERO)));
+        let waker = Arc::clone(&room);
+        std::thread::scope(|scope| {
+            scope.spawn(move || waker.end_turn());
+            assert!(room.wait(turn, None));
+        });
     }
 }

@@ -108,6 +108,15 @@ impl Server {
     }
 }
 
+/// How long the log may stay unsynced: a second, as Redis's `everysec`; with `always` the interval
+/// covers what nobody waits for.
+pub(crate) fn sync_interval(config: &Config) -> Duration {
+    match config.get("appendfsync") {
+        "no" => Duration::ZERO,
+        _ => Duration::from_secs(1),
+    }
+}
+
 fn open_engine(config: &Config) -> Result<Db, StartError> {
     let directory: PathBuf = Path::new(config.get("dir")).join("db");
     let shown = directory.display();
@@ -121,10 +130,7 @@ fn open_engine(config: &Config) -> Result<Db, StartError> {
         memory_budget: size("memory-budget"),
         wal_segment_bytes: size("wal-segment-bytes"),
         wal_max_bytes: size("wal-max-bytes"),
-        wal_sync_interval: match config.get("appendfsync") {
-            "no" => Duration::ZERO,
-            _ => Duration::from_secs(1),
-        },
+        wal_sync_interval: sync_interval(config),
         flush_threads: size("flush-threads") as u32,
         compaction_threads: size("compaction-threads") as u32,
         ..Options::default()

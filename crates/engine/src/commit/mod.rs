@@ -27,7 +27,7 @@ mod ring;
 pub(crate) use ring::Ring;
 
 use crate::{
-    Ack, Position, Result, WriteBatch, WriteOptions,
+    Ack, Position, Result, Tunables, WriteBatch, WriteOptions,
     batch::{CfShare, Entries, Entry},
     core::Core,
     flush,
@@ -58,6 +58,7 @@ pub(crate) struct CommitState {
     pub lsn: Lsn,
     /// Where the log ended when its size was last looked at.
     pub log_checked: Lsn,
+    pub tunables: Tunables,
 }
 
 /// What is reserved in one active memtable. Reservation and insertion are one decision under the
@@ -65,7 +66,10 @@ pub(crate) struct CommitState {
 #[derive(Debug, Clone)]
 pub(crate) struct Account {
     pub reserved: u64,
+    /// Bytes at which the memtable is sealed.
     pub limit: u64,
+    /// Whether the family chose `limit` for itself.
+    pub own_limit: bool,
     /// The first sequence number in it; `None` while it is empty.
     pub first: Option<SeqNo>,
     /// Monotonic microseconds of the first write; meaningful while `first` is set.
@@ -73,8 +77,20 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    pub(crate) fn new(limit: u64) -> Account {
-        Account { reserved: 0, limit, first: None, dirty_since_us: 0 }
+    /// The account of an empty memtable of a family that chose `own`, or of any other.
+    pub(crate) fn new(own: Option<u64>, default: u64) -> Account {
+        Account {
+            reserved: 0,
+            limit: own.unwrap_or(default),
+            own_limit: own.is_some(),
+            first: None,
+            dirty_since_us: 0,
+        }
+    }
+
+    /// The account of the next memtable of the same family.
+    pub(crate) fn fresh(&self) -> Account {
+        Account { reserved: 0, first: None, dirty_since_us: 0, ..*self }
     }
 }
 
@@ -149,8 +165,9 @@ fn reserve(
             drop(state);
             core.background.wake_flush();
             core.background.wake_compaction();
+            core.room.refused(turn);
             // Room that depends on a job that fails will not come by waiting: say why (P6).
-            core.health.check_job("flush")?;
+            core.health.check_job(stall.job())?;
             waited.wait(core, turn, &stall, options.deadline)?;
             continue;
         }

@@ -49,6 +49,8 @@ fn failed(core: &Core, group: &FlushGroup, error: &Error) {
     core.stats.flush_failures.add(1);
     core.health.background_error("flush", error);
     group.fail(error, core.env.clock.monotonic_us());
+    // Writers that wait for this flush must hear of it.
+    core.room.end_turn();
 }
 
 /// Writes the tables of a group.

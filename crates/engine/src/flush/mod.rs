@@ -32,13 +32,8 @@ pub(crate) use queue::{FlushGroup, FlushQueue, Member};
 pub use ticket::{FlushReport, FlushTicket};
 
 use crate::{
-    Result,
-    cf::ColumnFamily,
-    commit::{Account, CommitState},
-    core::Core,
-    memtable::Memtable,
-    read_state::Sealed,
-    room::Stall,
+    Result, cf::ColumnFamily, commit::CommitState, core::Core, memtable::Memtable,
+    read_state::Sealed, room::Stall,
 };
 use sluice_base::{Error, Level, SeqNo};
 use std::{fmt, sync::Arc, time::Duration};
@@ -118,7 +113,7 @@ pub(crate) fn seal_for_room(
     {
         let read_state = core.read_state.load();
         let Some(cf) = read_state.cf(slot) else { return Ok(()) };
-        let count = core.options.memtable_count;
+        let count = state.tunables.memtable_count;
         if cf.sealed.len() + 1 >= count as usize {
             let (cf, sealed) = (cf.family.name().to_owned(), cf.sealed.len() + 1);
             return Err(Stall::Memtables { cf, sealed, count });
@@ -135,7 +130,8 @@ pub(crate) fn seal_for_room(
 
 /// Seals the families that pin too much log; false when there are none.
 pub(crate) fn seal_for_log(core: &Arc<Core>, state: &mut CommitState) -> bool {
-    if core.wal.total_bytes() <= core.options.wal_max_bytes {
+    let max = state.tunables.wal_max_bytes;
+    if core.wal.total_bytes() <= max {
         return false;
     }
     let segments: Vec<_> = core
@@ -153,7 +149,7 @@ pub(crate) fn seal_for_log(core: &Arc<Core>, state: &mut CommitState) -> bool {
         .enumerate()
         .filter_map(|(slot, account)| Some((slot, account.as_ref()?.first?)))
         .collect();
-    let slots = picker::pick_for_log(&segments, &families, core.options.wal_max_bytes);
+    let slots = picker::pick_for_log(&segments, &families, max);
     !slots.is_empty() && seal(core, state, &slots, FlushReason::WalBytes).is_some()
 }
 
@@ -206,7 +202,7 @@ pub(crate) fn seal(
             reserved: account.reserved,
             first,
         };
-        *account = Account::new(account.limit);
+        *account = account.fresh();
         members.push(queue::Member { family: cf.family.clone(), sealed: sealed.clone() });
         (sealed, Arc::new(Memtable::new(core.next_memtable_id())))
     });
@@ -290,7 +286,7 @@ pub(crate) fn flush(core: &Arc<Core>, request: &FlushRequest) -> Result<FlushTic
 
 fn no_room(core: &Core, state: &CommitState, slots: &[usize]) -> Option<Stall> {
     let read_state = core.read_state.load();
-    let count = core.options.memtable_count;
+    let count = state.tunables.memtable_count;
     slots.iter().find_map(|&slot| {
         let account = state.accounts.get(slot)?.as_ref()?;
         let cf = read_state.cf(slot)?;
