@@ -14,7 +14,6 @@ use std::{
     collections::BTreeMap,
     fmt::{Debug, Write as _},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 const SOURCES: [&str; 2] = [include_str!("../src/options.rs"), include_str!("../src/flush/mod.rs")];
@@ -69,7 +68,9 @@ fn values_of(value: &impl Debug) -> BTreeMap<String, String> {
         if let Some((name, value)) = own.and_then(|rest| rest.split_once(": ")) {
             last = name.to_owned();
             values.insert(last.clone(), value.trim_end_matches(',').to_owned());
-        } else if let Some(value) = values.get_mut(&last) {
+        } else if line != "}"
+            && let Some(value) = values.get_mut(&last)
+        {
             value.push_str(line.trim().trim_end_matches(','));
         }
     }
