@@ -7,6 +7,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "documents/snippets.rs"]
+mod snippets;
+
 use sluice_base::SeqNo;
 use sluice_wal::{DecodeOptions, decode_segment};
 use sluicedb::{CfOptions, Db, FlushRequest, Options, ReadOptions, WriteBatch, WriteOptions};
@@ -277,4 +280,20 @@ fn a_batch_has_the_bytes_of_the_specification() {
     }
     let specified = bytes_of_dump(include_str!("../../../docs/format/batch.md"));
     assert_eq!(payloads, [specified]);
+}
+
+#[test]
+fn the_rust_in_the_pages_is_the_rust_that_compiles() {
+    let compiled = include_str!("documents/snippets.rs");
+    let lines: Vec<&str> = compiled.lines().map(str::trim).collect();
+    for (name, page) in [
+        ("README.md", include_str!("../../../README.md")),
+        ("options.md", include_str!("../../../docs/guide/options.md")),
+    ] {
+        let (_, code) = page.split_once("```rust\n").unwrap();
+        let (code, _) = code.split_once("```").unwrap();
+        let code: Vec<&str> = code.lines().map(str::trim).collect();
+        let found = lines.windows(code.len()).any(|window| window == code);
+        assert!(found, "{name}: put its example into tests/documents/snippets.rs, line for line");
+    }
 }
