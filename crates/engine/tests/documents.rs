@@ -92,7 +92,7 @@ fn in_words(kind: &str, value: &str) -> String {
             let number: u64 = value.parse().unwrap();
             [(30, "GiB"), (20, "MiB"), (10, "KiB")]
                 .into_iter()
-                .find(|(shift, _)| number > 0 && number % (1u64 << shift) == 0)
+                .find(|(shift, _)| number > 0 && number.is_multiple_of(1u64 << shift))
                 .map_or(number.to_string(), |(shift, unit)| format!("{} {unit}", number >> shift))
         }
         "Duration" | "Option<Duration>" => value

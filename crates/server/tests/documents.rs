@@ -1,5 +1,6 @@
-//! Holds the pages of `docs/guide` to the code: which commands there are, which parameters, of what
-//! type and with what default. Everything is asked for through the public face, as a client would.
+//! Holds pages of `docs` to the code: which commands there are, which parameters, of what type and
+//! with what default, and how keys look in the engine. Everything is asked for through the public
+//! face, as a client or an embedding program would.
 //!
 //! ```text
 //! UPDATE_EXPECT=1 cargo test -p sluice-server --test documents     rewrites the pages' tables
@@ -20,7 +21,9 @@ use std::path::PathBuf;
 
 use common::{Client, start};
 use redis_commands::REDIS_COMMANDS;
+use sluice_keyspace::{Head, Keyspace, KeyspaceOptions, LatchSet};
 use sluice_server::Config;
+use sluicedb::{Db, Options, ReadOptions, WriteOptions};
 
 /// A page with one generated part between two marker lines.
 struct Page {
@@ -29,8 +32,9 @@ struct Page {
 }
 
 impl Page {
+    /// `name` is below `docs`.
     fn read(name: &str) -> Page {
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/guide").join(name);
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);
         let text = std::fs::read_to_string(&path).unwrap();
         Page { path, text }
     }
@@ -129,7 +133,7 @@ fn command_row(name: &str, is_there: bool, notes: &BTreeMap<String, [String; 2]>
 
 #[test]
 fn the_compatibility_page_is_the_command_table() {
-    let mut page = Page::read("compatibility.md");
+    let mut page = Page::read("guide/compatibility.md");
     let server = start(&[]);
     let own = own_commands(&mut server.client());
     let mut notes = BTreeMap::new();
@@ -249,7 +253,7 @@ fn newer_name(name: &str, all: &[String]) -> Option<String> {
 
 #[test]
 fn the_configuration_page_is_the_table_of_parameters() {
-    let mut page = Page::read("configuration.md");
+    let mut page = Page::read("guide/configuration.md");
     let server = start(&[]);
     let mut client = server.client();
     let values: BTreeMap<String, String> = bulks(&client.ask(&["CONFIG", "GET", "*"]))
@@ -300,4 +304,47 @@ fn the_configuration_page_is_the_table_of_parameters() {
     page.expect("parameters", &format!("\n{head}{acting}\n"));
     page.expect("accepted parameters", &format!("\n{head}{idle}\n"));
     page.expect("older names", &format!("\n| older name | stands for |\n|---|---|\n{old}\n"));
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
+}
+
+/// When this fails the layout changed: that needs a new version of the row, not a new dump.
+#[test]
+fn keys_look_as_the_specification_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path(), Options::default()).unwrap();
+    let keyspace = Keyspace::open(db.clone(), KeyspaceOptions::default()).unwrap();
+    let mut txn = keyspace.transaction();
+    let mut latches = LatchSet::new();
+    latches.add_all();
+    txn.begin_write(1_600_000_000_000, &latches);
+    txn.put(2, b"x", Head::string(None), &[b"1"]).unwrap();
+    txn.commit(&WriteOptions::default()).unwrap();
+    txn.begin_write(1_600_000_000_000, &latches);
+    txn.put(1, b"{a}b", Head::string(None), &[b"hi"]).unwrap();
+    txn.put(1, b"n", Head::string(Some(1_700_000_000_000)), &[b"7"]).unwrap();
+    txn.flush_database(2).unwrap();
+    txn.commit(&WriteOptions::default()).unwrap();
+    let mut dump = String::new();
+    for family in db.list_column_families() {
+        let mut rows = db.iter(&family, ReadOptions::default()).unwrap();
+        let mut more = rows.seek_to_first().unwrap();
+        while more {
+            let (name, key, value) = (family.name(), hex(rows.key()), hex(rows.value()));
+            dump.push_str(format!("{name:<8} {key} -> {value}").trim_end());
+            dump.push('\n');
+            more = rows.next().unwrap();
+        }
+        if let count @ 1.. = db.counter(&family, 1) {
+            dump.push_str(&format!("{:<8} counter 1 = {count}\n", family.name()));
+        }
+    }
+    let text = Page::read("format/keys.md").text;
+    let (_, found) = text.split_once("<!-- golden -->\n```text\n").unwrap();
+    let (found, _) = found.split_once("```").unwrap();
+    let found: Vec<&str> =
+        found.lines().map(|line| line[..58.min(line.len())].trim_end()).collect();
+    assert_eq!(found.join("\n"), dump.trim_end(), "the bytes are\n{dump}");
 }

@@ -25,5 +25,6 @@ pub fn guide() -> sluicedb::Result<()> {
     let options = Options { memory_budget: 2 << 30, memtable_bytes: 128 << 20, ..Options::default() };
     options.validate()?;
     let db = Db::open("./data", options)?;
+    println!("{:?}", db.positions());
     Ok(())
 }
