@@ -1,5 +1,6 @@
 //! Holds what is written about the engine to the engine: the documented defaults of every options
-//! type, and the bytes of a batch in the log.
+//! type, the bytes of a batch in the log, the Rust in the pages; and every page to the others: no
+//! link may lead nowhere.
 //!
 //! ```text
 //! UPDATE_EXPECT=1 cargo test -p sluicedb --test documents     rewrites docs/guide/options.md
@@ -295,5 +296,56 @@ fn the_rust_in_the_pages_is_the_rust_that_compiles() {
         let code: Vec<&str> = code.lines().map(str::trim).collect();
         let found = lines.windows(code.len()).any(|window| window == code);
         assert!(found, "{name}: put its example into tests/documents/snippets.rs, line for line");
+    }
+}
+
+/// Every page of the repository, `target` and the like left out.
+fn pages() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut found = Vec::new();
+    for folder in ["", "docs/design", "docs/format", "docs/guide"] {
+        for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                found.push(path);
+            }
+        }
+    }
+    assert!(found.len() > 15, "{found:?}");
+    found
+}
+
+/// The anchors of a page's headings, as code hosts make them.
+fn anchors(text: &str) -> Vec<String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings
+        .map(|line| {
+            let title = line.trim_start_matches('#').trim().to_lowercase();
+            let kept =
+                title.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+            kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+        })
+        .collect()
+}
+
+#[test]
+fn no_link_leads_nowhere() {
+    for page in pages() {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.starts_with("http") {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = match file {
+                "" => page.clone(),
+                file => page.parent().unwrap().join(file),
+            };
+            assert!(target.exists(), "{}: {link}", page.display());
+            if !anchor.is_empty() {
+                let there = anchors(&std::fs::read_to_string(&target).unwrap());
+                assert!(there.iter().any(|other| other == anchor), "{}: {link}", page.display());
+            }
+        }
     }
 }
