@@ -13,8 +13,8 @@ pub enum Kind {
     Delete = 0,
     /// The key has the value stored with the entry.
     Put = 1,
-    /// A column family counter changes by the zigzag varint in the value; the key is the
-    /// counter's id. Lives in logs and memtables only: tables never hold it.
+    /// A column family counter changes by a delta. Lives in logs only: memtables add deltas up, and
+    /// tables never hold one.
     Counter = 2,
 }
 
@@ -50,6 +50,7 @@ impl Kind {
 pub struct Trailer(pub u64);
 
 impl Trailer {
+    /// Packs both.
     #[inline]
     pub fn new(seq: SeqNo, kind: Kind) -> Trailer {
         debug_assert!(seq <= SeqNo::MAX);
@@ -63,6 +64,7 @@ impl Trailer {
         Trailer(seq.0 << 8 | u64::from(Kind::MAX))
     }
 
+    /// The sequence number.
     #[inline]
     pub fn seq(self) -> SeqNo {
         SeqNo(self.0 >> 8)

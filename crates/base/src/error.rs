@@ -52,6 +52,14 @@ pub struct Damage {
 }
 
 /// An error: its kind, what was being done, the damage when there is one, and the cause.
+///
+/// ```
+/// use sluice_base::{Error, ErrorKind};
+/// let error = Error::corruption("000007.sst", 4096, "checksum 1", "checksum 2");
+/// assert_eq!(error.kind(), ErrorKind::Corruption);
+/// assert_eq!(error.damage().map(|damage| damage.offset), Some(4096));
+/// assert!(error.to_string().starts_with("000007.sst is damaged at offset 4096"));
+/// ```
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -124,6 +132,7 @@ impl Error {
         self
     }
 
+    /// What a caller can act on.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }

@@ -8,9 +8,12 @@ use std::fmt;
 pub struct SeqNo(pub u64);
 
 impl SeqNo {
+    /// Before the first write.
     pub const ZERO: SeqNo = SeqNo(0);
+    /// The largest there can be: 56 bits, all set.
     pub const MAX: SeqNo = SeqNo((1 << 56) - 1);
 
+    /// The one after it.
     #[inline]
     pub fn next(self) -> SeqNo {
         SeqNo(self.0 + 1)
@@ -28,7 +31,9 @@ impl fmt::Display for SeqNo {
 /// because a later epoch never reuses a surviving sequence number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position {
+    /// Which opening of the database; the first is 1.
     pub epoch: u64,
+    /// The place in the whole history.
     pub seq: SeqNo,
 }
 

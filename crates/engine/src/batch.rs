@@ -8,7 +8,7 @@
 //! kind u8 | cf varint | counter id varint | zigzag varint delta                     counter
 //! ```
 //!
-//! The entry at index i takes the sequence number `first_seq + i`. docs/format/wal.md has the
+//! The entry at index i takes the sequence number `first_seq + i`. docs/format/batch.md has a
 //! worked example.
 
 use crate::cf::ColumnFamily;
@@ -61,11 +61,13 @@ pub(crate) enum Owner {
 }
 
 impl WriteBatch {
+    /// An empty batch.
     pub fn new() -> WriteBatch {
         WriteBatch::default()
     }
 
-    /// Sets `key` to `value` in `cf`.
+    /// Sets `key` to `value` in `cf`. A key or value over its limit ([`limits`]) is refused when the
+    /// batch is written.
     #[inline]
     pub fn put(&mut self, cf: &ColumnFamily, key: &[u8], value: &[u8]) {
         self.put_parts(cf, key, &[value]);
@@ -109,6 +111,7 @@ impl WriteBatch {
         self.payload.len()
     }
 
+    /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }

@@ -5,6 +5,17 @@ use sluice_base::CfId;
 use std::sync::Arc;
 
 /// A handle on one column family: cheap to clone, valid as long as its [`crate::Db`] is open.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// use sluicedb::{CfOptions, Db, Options};
+/// let db = Db::open(dir.path(), Options::default())?;
+/// let users = db.create_column_family("users", CfOptions::default())?;
+/// db.put(&users, b"1", b"ada")?;
+/// assert_eq!(db.get(&db.default_cf(), b"1")?, None);
+/// assert_eq!(db.column_family("users").map(|cf| cf.id()), Some(users.id()));
+/// # Ok::<(), sluicedb::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct ColumnFamily(Arc<Inner>);
 
@@ -42,6 +53,7 @@ impl ColumnFamily {
         self.0.id
     }
 
+    /// The name it was created with.
     pub fn name(&self) -> &str {
         &self.0.name
     }

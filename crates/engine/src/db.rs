@@ -28,6 +28,16 @@ use std::{
 const DEFAULT_CF: &str = "default";
 
 /// How far each promise reaches, at one moment.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # use sluicedb::{Db, Options};
+/// let db = Db::open(dir.path(), Options::default())?;
+/// let written = db.put(&db.default_cf(), b"key", b"value")?;
+/// assert_eq!(db.positions().visible, written);
+/// assert!(db.sync()? >= written && db.positions().durable >= written);
+/// # Ok::<(), sluicedb::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Positions {
     /// What readers see.
@@ -40,6 +50,18 @@ pub struct Positions {
 
 /// An open database. Cheap to clone and to share between threads; closed by [`Db::close`], or
 /// when the last clone is dropped (without a flush then: the log keeps what is not in tables).
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// use sluicedb::{Db, Options};
+/// let db = Db::open(dir.path(), Options::default())?;
+/// let cf = db.default_cf();
+/// db.put(&cf, b"key", b"value")?;
+/// let other_thread = db.clone();
+/// assert!(other_thread.view().exists(&cf, b"key")?);
+/// db.close(true)?; // flushes first, so that the next opening has nothing to replay
+/// # Ok::<(), sluicedb::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Db(Arc<Handle>);
 
@@ -130,6 +152,9 @@ impl Db {
     }
 
     /// Sets one key, with the default [`WriteOptions`].
+    ///
+    /// # Errors
+    /// Those of [`Db::write`].
     pub fn put(&self, cf: &ColumnFamily, key: &[u8], value: &[u8]) -> Result<Position> {
         let mut batch = WriteBatch::new();
         batch.put(cf, key, value);
@@ -137,6 +162,9 @@ impl Db {
     }
 
     /// Removes one key, with the default [`WriteOptions`].
+    ///
+    /// # Errors
+    /// Those of [`Db::write`].
     pub fn delete(&self, cf: &ColumnFamily, key: &[u8]) -> Result<Position> {
         let mut batch = WriteBatch::new();
         batch.delete(cf, key);
@@ -155,16 +183,23 @@ impl Db {
     }
 
     /// The value of `key`, copied. [`ReadView::get`] does not copy.
+    ///
+    /// # Errors
+    /// Those of [`ReadView::get`].
     pub fn get(&self, cf: &ColumnFamily, key: &[u8]) -> Result<Option<Vec<u8>>> {
         Ok(self.view().get(cf, key)?.map(|value| value.to_vec()))
     }
 
     /// A cursor over the present state of a column family.
+    ///
+    /// # Errors
+    /// Those of [`ReadView::iter`].
     pub fn iter(&self, cf: &ColumnFamily, options: ReadOptions) -> Result<Iter> {
         self.view().iter(cf, options)
     }
 
-    /// The value of counter `id` of a column family: see [`WriteBatch::add_counter`].
+    /// The value of counter `id` of a column family, as of now: see [`WriteBatch::add_counter`]. 0
+    /// for a counter that was never changed, and for a family that is gone or of another `Db`.
     pub fn counter(&self, cf: &ColumnFamily, id: u32) -> i64 {
         if cf.owner() != self.core().owner.number() {
             return 0;
@@ -174,6 +209,9 @@ impl Db {
 
     /// Hands everything logged so far to the operating system: one system call, none when there
     /// is nothing to hand over. What was visible before the call then survives `kill -9`.
+    ///
+    /// # Errors
+    /// `Io` or `DiskFull` when the log cannot be written, now or since an earlier failure.
     pub fn flush_log(&self) -> Result<Position> {
         let core = self.core();
         let (lsn, last) = {
@@ -185,6 +223,9 @@ impl Db {
     }
 
     /// A barrier: returns when everything logged before the call survives a power cut.
+    ///
+    /// # Errors
+    /// `Io` or `DiskFull` when the log cannot be synced, now or since an earlier failure.
     pub fn sync(&self) -> Result<Position> {
         let core = self.core();
         let (lsn, last) = {
@@ -472,7 +513,8 @@ fn stats(core: &Arc<Core>) -> Stats {
     stats
 }
 
-/// Option numbers in the manifest. Odd: a build that does not know it must not open the family.
+/// Option numbers in the manifest. Even: a build that does not know it may open the family; an odd
+/// number would forbid that.
 const CF_MEMTABLE_BYTES: u32 = 2;
 
 impl CfOptions {

@@ -75,6 +75,13 @@ pub struct Tunables {
 }
 
 /// What recovery does with a log that does not read to its end.
+///
+/// ```
+/// use sluicedb::{Options, WalRecovery};
+/// // Where losing the last unsynced writes of a crash must be a decision of an operator.
+/// let options = Options { wal_recovery: WalRecovery::Absolute, ..Options::default() };
+/// # assert!(options.validate().is_ok());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WalRecovery {
     /// Keep the longest valid prefix: a torn tail is what a crash leaves. Damage inside what had
@@ -89,6 +96,19 @@ pub enum WalRecovery {
 }
 
 /// Who runs flushes, compactions and log syncs.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// use sluicedb::{Background, Db, FlushRequest, Options};
+/// let options = Options { background: Background::Stepped, ..Options::default() };
+/// let db = Db::open(dir.path(), options)?;
+/// db.put(&db.default_cf(), b"key", b"value")?;
+/// let ticket = db.flush(FlushRequest::default())?;
+/// assert!(ticket.poll().is_none());
+/// while db.step() {}
+/// assert!(ticket.poll().is_some());
+/// # Ok::<(), sluicedb::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Background {
     /// The engine's own threads.
@@ -101,7 +121,9 @@ pub enum Background {
 /// How blocks are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Compression {
+    /// Stored as they are.
     None,
+    /// LZ4, where it saves at least an eighth of the block.
     #[default]
     Lz4,
 }
@@ -194,6 +216,15 @@ impl Options {
 }
 
 /// What one column family chooses for itself; recorded in the manifest.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # use sluicedb::{CfOptions, Db, Options};
+/// let db = Db::open(dir.path(), Options::default())?;
+/// let small = CfOptions { memtable_bytes: Some(1 << 20) };
+/// db.create_column_family("index", small)?;
+/// # Ok::<(), sluicedb::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CfOptions {
     /// Overrides [`Options::memtable_bytes`].
@@ -214,6 +245,20 @@ pub enum Ack {
 }
 
 /// How one batch is written.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # use sluicedb::{Db, Options, WriteBatch};
+/// use sluicedb::{Ack, WriteOptions};
+/// let db = Db::open(dir.path(), Options::default())?;
+/// let mut batch = WriteBatch::new();
+/// batch.put(&db.default_cf(), b"order", b"paid");
+/// // Returns once the log is on the device, or fails; waits for memtable room as long as it takes.
+/// let options = WriteOptions { ack: Ack::Disk, deadline: None, ..WriteOptions::default() };
+/// let position = db.write(&batch, &options)?;
+/// assert!(db.positions().durable >= position);
+/// # Ok::<(), sluicedb::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct WriteOptions {
     /// What the call waits for. Default: [`Ack::Os`].
@@ -232,6 +277,26 @@ impl Default for WriteOptions {
 }
 
 /// What an iterator covers.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # use sluicedb::{Db, Options, ReadOptions};
+/// let db = Db::open(dir.path(), Options::default())?;
+/// let cf = db.default_cf();
+/// for key in ["a:1", "b:1", "b:2", "c:1"] {
+///     db.put(&cf, key.as_bytes(), b"")?;
+/// }
+/// let options = ReadOptions { prefix: Some(b"b:".to_vec()), ..ReadOptions::default() };
+/// let mut iter = db.iter(&cf, options)?;
+/// let mut count = 0;
+/// let mut more = iter.seek_to_first()?;
+/// while more {
+///     count += 1;
+///     more = iter.next()?;
+/// }
+/// assert_eq!(count, 2);
+/// # Ok::<(), sluicedb::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReadOptions {
     /// First key of the range, included.

@@ -5,6 +5,18 @@ use std::{fmt, ops::Deref};
 
 /// The bytes of a value, borrowed from the memtable that the view pins or from the cached block
 /// that this slice pins. Dereferences to `[u8]`.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # use sluicedb::{Db, Options};
+/// let db = Db::open(dir.path(), Options::default())?;
+/// let cf = db.default_cf();
+/// db.put(&cf, b"key", b"value")?;
+/// let view = db.view();
+/// let value = view.get(&cf, b"key")?.expect("just written");
+/// assert!(value.starts_with(b"val") && value.len() == 5);
+/// # Ok::<(), sluicedb::Error>(())
+/// ```
 pub struct PinnedSlice<'v>(Pin<'v>);
 
 enum Pin<'v> {

@@ -36,6 +36,17 @@ impl Counters {
 }
 
 /// A moment's picture of a database.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # use sluicedb::{Db, Options};
+/// let db = Db::open(dir.path(), Options::default())?;
+/// db.put(&db.default_cf(), b"key", b"value")?;
+/// let stats = db.stats();
+/// assert_eq!((stats.writes, stats.table_files), (1, 0));
+/// assert_eq!(stats.cfs[0].active_entries, 1);
+/// # Ok::<(), sluicedb::Error>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Stats {
@@ -43,37 +54,59 @@ pub struct Stats {
     pub memtable_bytes: u64,
     /// Sealed memtables waiting to be flushed, over all families.
     pub sealed_memtables: u64,
+    /// Bytes of unpacked blocks in the cache.
     pub block_cache_bytes: u64,
+    /// Lookups of a block that found it in the cache, since the opening.
     pub block_cache_hits: u64,
+    /// Lookups of a block that had to read it, since the opening.
     pub block_cache_misses: u64,
     /// Bytes of indexes and filters held in memory.
     pub table_pinned_bytes: u64,
+    /// Live tables, over all families and levels.
     pub table_files: u64,
+    /// Their bytes on disk.
     pub table_bytes: u64,
+    /// Bytes of the live log segments.
     pub wal_bytes: u64,
+    /// Live log segments.
     pub wal_segments: u64,
+    /// Bytes appended to the log that no sync has covered yet.
     pub wal_unsynced_bytes: u64,
+    /// Syncs of the log since the opening.
     pub wal_syncs: u64,
     /// Batches committed.
     pub writes: u64,
-    /// Writes that had to wait for room, and for how long in all, in microseconds.
+    /// Writes that had to wait for room.
     pub stalls: u64,
+    /// For how long in all, in microseconds.
     pub stalled_us: u64,
     /// Writes refused for want of room.
     pub refusals: u64,
+    /// Finished flushes, whatever their reason.
     pub flushes: u64,
+    /// Finished flushes by reason, in the order of [`FlushReason::ALL`].
     pub flushes_by_reason: Vec<(FlushReason, u64)>,
+    /// Attempts to flush that failed; each is tried again.
     pub flush_failures: u64,
+    /// Bytes of the tables that flushes made.
     pub flush_bytes: u64,
+    /// Finished compactions.
     pub compactions: u64,
+    /// Bytes of tables that compactions read.
     pub compaction_bytes_in: u64,
+    /// Bytes of tables that compactions made.
     pub compaction_bytes_out: u64,
+    /// Attempts to compact that failed; each is tried again.
     pub compaction_failures: u64,
+    /// Snapshots that stand.
     pub snapshots: u64,
     /// Errors of background jobs that stand, as `job: message`.
     pub background_errors: Vec<String>,
+    /// Each column family.
     pub cfs: Vec<CfStats>,
+    /// Bytes of the manifest.
     pub manifest_bytes: u64,
+    /// What opening the database found.
     pub recovery: Recovery,
 }
 
@@ -85,8 +118,9 @@ pub struct Recovery {
     pub manifest_edits: u64,
     /// Bytes of an edit that a crash tore off the manifest's end.
     pub manifest_torn_bytes: u64,
-    /// Frames replayed from the log, and their bytes.
+    /// Frames replayed from the log.
     pub log_frames: u64,
+    /// Their bytes, headers and padding included.
     pub log_bytes: u64,
     /// Whether the log had been closed cleanly.
     pub log_clean: bool,
@@ -98,21 +132,27 @@ pub struct Recovery {
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct CfStats {
+    /// Its name.
     pub name: String,
     /// Bytes reserved in the active memtable.
     pub active_bytes: u64,
+    /// Entries in the active memtable, tombstones included.
     pub active_entries: u64,
+    /// Tombstones in the active memtable.
     pub active_tombstones: u64,
     /// Bytes the active memtable has taken from the system.
     pub active_allocated_bytes: u64,
+    /// Memtables waiting to be flushed.
     pub sealed_memtables: u64,
+    /// Bytes reserved in them.
     pub sealed_bytes: u64,
     /// Every entry of the family at or below it is in tables.
     pub flushed: SeqNo,
     /// The oldest entry that is not in a table; `None` when all are.
     pub oldest_unflushed: Option<SeqNo>,
-    /// Tables and their bytes, level by level.
+    /// Tables, level by level.
     pub level_files: [u64; 7],
+    /// Bytes of tables, level by level.
     pub level_bytes: [u64; 7],
     /// The most tables a point read may have to ask.
     pub read_amplification: u64,

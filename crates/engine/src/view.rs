@@ -77,18 +77,24 @@ impl ReadView {
     /// The value of `key`, without a copy.
     ///
     /// # Errors
-    /// `Corruption` or `Io` when the value, or the search for it, needs a block that cannot be
-    /// read.
+    /// `NotFound` for a family that this view does not have; `Corruption` or `Io` when the value,
+    /// or the search for it, needs a block that cannot be read.
     pub fn get(&self, cf: &ColumnFamily, key: &[u8]) -> Result<Option<PinnedSlice<'_>>> {
         get(self.cf(cf)?, key, self.seq)
     }
 
     /// Whether `key` has a value.
+    ///
+    /// # Errors
+    /// Those of [`ReadView::get`].
     pub fn exists(&self, cf: &ColumnFamily, key: &[u8]) -> Result<bool> {
         Ok(self.get(cf, key)?.is_some())
     }
 
     /// A cursor over one column family. It keeps what it reads alive by itself.
+    ///
+    /// # Errors
+    /// As [`ReadView::get`], for what is read to begin with.
     pub fn iter(&self, cf: &ColumnFamily, options: ReadOptions) -> Result<Iter> {
         let cf_state = self.cf(cf)?;
         let table_options =
@@ -162,6 +168,18 @@ fn children(cf: &CfState, bounds: &Arc<Bounds>, options: &IterOptions) -> Result
 
 /// A registered view: its sequence number stays readable, in every column family, until it is
 /// dropped. It pins no memtable and no file by itself.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # use sluicedb::{Db, Options};
+/// let db = Db::open(dir.path(), Options::default())?;
+/// let cf = db.default_cf();
+/// db.put(&cf, b"key", b"old")?;
+/// let snapshot = db.snapshot();
+/// db.put(&cf, b"key", b"new")?;
+/// assert_eq!(snapshot.view().get(&cf, b"key")?.as_deref(), Some(&b"old"[..]));
+/// # Ok::<(), sluicedb::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Snapshot {
     core: Arc<Core>,
@@ -192,7 +210,8 @@ impl Drop for Snapshot {
 }
 
 /// A cursor over one column family in key order, both ways. Unpositioned at first. Each move
-/// returns whether the cursor stands on an entry.
+/// returns whether the cursor stands on an entry, or fails with `Corruption` or `Io` when it needs a
+/// block that cannot be read.
 ///
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();

@@ -114,7 +114,7 @@ pub enum HandlerKind {
 }
 
 /// A handler of a connection command. It writes its reply, or asks through
-/// [`Call::flow`](crate::exec::Call) for something else to happen.
+/// `Call::flow` for something else to happen.
 pub type CallHandler = fn(&mut crate::exec::Call<'_>, &Args<'_>) -> CmdResult;
 
 impl std::fmt::Debug for Ctx<'_> {

@@ -39,6 +39,23 @@ use sluice_base::{Error, Level, SeqNo};
 use std::{fmt, sync::Arc, time::Duration};
 
 /// What to flush, and how long to wait for it.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # use sluicedb::{Db, FlushRequest, Options};
+/// use std::time::Duration;
+/// let db = Db::open(dir.path(), Options::default())?;
+/// let cf = db.default_cf();
+/// let written = db.put(&cf, b"key", b"value")?;
+/// // One family, and an error instead of a long wait when its memtables are all in use.
+/// let request = FlushRequest {
+///     cfs: vec![cf],
+///     deadline: Some(Duration::from_millis(50)),
+///     ..FlushRequest::default()
+/// };
+/// assert!(db.flush(request)?.wait(None)?.position >= written);
+/// # Ok::<(), sluicedb::Error>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct FlushRequest {
     /// The column families; empty means all of them.
@@ -74,6 +91,7 @@ pub enum FlushReason {
 }
 
 impl FlushReason {
+    /// Every reason, in the order of [`crate::Stats::flushes_by_reason`].
     pub const ALL: [FlushReason; 7] = [
         FlushReason::Manual,
         FlushReason::MemtableBytes,

@@ -11,6 +11,7 @@ use std::{
 /// What a finished flush did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlushReport {
+    /// Why.
     pub reason: FlushReason,
     /// Names of the column families whose memtables were written.
     pub cfs: Vec<String>,
@@ -69,6 +70,19 @@ struct Shared {
 
 /// A flush under way: wait for it, poll it, or let go of it. Dropping a ticket or giving up a wait
 /// never cancels the flush. Every wait ends: done, failed, deadline, or closed (P6).
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # use sluicedb::{Db, FlushRequest, Options};
+/// use std::sync::mpsc;
+/// let db = Db::open(dir.path(), Options::default())?;
+/// db.put(&db.default_cf(), b"key", b"value")?;
+/// let (done, outcome) = mpsc::channel();
+/// // For callers that must not wait: the callback runs on the flush thread.
+/// db.flush(FlushRequest::default())?.on_done(move |report| drop(done.send(report)));
+/// assert_eq!(outcome.recv().unwrap()?.entries, 1);
+/// # Ok::<(), sluicedb::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct FlushTicket {
     shared: Arc<Shared>,

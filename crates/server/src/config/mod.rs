@@ -1,5 +1,5 @@
-//! Configuration: one table of typed parameters ([`table`]), the values in force ([`Config`]), the
-//! redis.conf syntax ([`file`]), and the few values that hot paths read, already typed
+//! Configuration: one table of typed parameters (`table`), the values in force ([`Config`]), the
+//! redis.conf syntax (`file`), and the few values that hot paths read, already typed
 //! ([`Settings`]).
 //!
 //! A value is kept as the text that `CONFIG GET` shows, checked and made canonical by its kind when
