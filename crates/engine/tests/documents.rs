@@ -230,7 +230,6 @@ fn set(options: &mut Options, name: &str, value: u64) {
         "table_bytes" => options.table_bytes = value,
         "level_base_bytes" => options.level_base_bytes = value,
         "l0_compaction_trigger" => options.l0_compaction_trigger = small(),
-        "l0_slowdown" => options.l0_slowdown = small(),
         "l0_stop" => options.l0_stop = small(),
         _ => unreachable!("{name}"),
     }
