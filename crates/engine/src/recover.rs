@@ -29,7 +29,7 @@ use crate::{
     version::{CfEdit, VersionEdit},
     versions::Versions,
 };
-use sluice_base::{CfId, Error, ErrorKind, Level, SeqNo};
+use sluice_base::{CfId, Error, ErrorKind, FileNo, Level, SeqNo};
 use sluice_env::{FileLock, Fs};
 use sluice_wal::{FrameRef, RecoveryMode, Wal, WalOptions};
 use std::{collections::HashMap, io, path::Path, sync::Arc};
@@ -53,7 +53,7 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Core>> {
             recovery.manifest_torn_bytes = recovered.torn.map_or(0, |torn| torn.bytes);
             recovered.state
         }
-        None => VersionState::empty(),
+        None => VersionState { next_file: unused_number(&*fs, dir)?, ..VersionState::empty() },
     };
     state.epoch += 1;
     let store = TableStore::new(Arc::clone(&fs), dir, &options);
@@ -64,6 +64,15 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Core>> {
     let manifest = ManifestWriter::create(fs, dir, manifest_no, &state)?;
     let replay = Replay::new(&options, store, Arc::clone(&files), state, manifest, recovery)?;
     replay.run(dir, lock)
+}
+
+/// A file number above every one in the directory. A creation that failed or crashed before
+/// `CURRENT` was there leaves a manifest behind, and the next attempt must not stumble over it.
+fn unused_number(fs: &dyn Fs, dir: &Path) -> Result<FileNo> {
+    let names = fs.read_dir(dir).map_err(|e| Error::io(format!("list {}", dir.display()), e))?;
+    let numbers = names.iter().filter_map(|name| FileName::parse(name)?.file_no());
+    let least = VersionState::empty().next_file;
+    Ok(numbers.max().map_or(least, |highest| least.max(FileNo(highest.0.saturating_add(1)))))
 }
 
 /// Makes the directory where allowed and takes its lock.
