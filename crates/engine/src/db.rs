@@ -213,7 +213,8 @@ impl Db {
         let core = self.core();
         let (flushed, unlogged) = {
             let state = core.commit.lock();
-            (SeqNo(flush::oldest_unflushed(core, &state).0 - 1), state.unlogged)
+            let unlogged = state.unlogged || core.flushes.has_unlogged();
+            (SeqNo(flush::oldest_unflushed(core, &state).0 - 1), unlogged)
         };
         let logged = core.wal.durable_seq();
         // Unlogged entries are durable through tables only, and a position promises everything
@@ -243,7 +244,8 @@ impl Db {
         let turn = core.room.turn();
         // Room may have come between the refusal and this call: then the next end of a turn may
         // be far away, and waiting for it would be waiting for nothing.
-        if core.flushes.pending() == 0 {
+        // After the close no turn ends any more.
+        if core.flushes.pending() == 0 || core.commit.lock().closed {
             callback();
         } else {
             core.room.on_end(turn, callback);
@@ -364,6 +366,10 @@ fn close(core: &Arc<Core>, flush: bool) -> Result<()> {
         outcome = flush::flush(core, &request).and_then(|ticket| {
             if core.options.background == Background::Stepped {
                 while ticket.poll().is_none() && core.step() {}
+                if ticket.poll().is_none() {
+                    // Nobody else takes a step: waiting would be waiting for nothing.
+                    return Err(Error::new(ErrorKind::TimedOut, "the flush at close stands still"));
+                }
             }
             // A flush that keeps failing must not keep the process: one attempt, one minute.
             ticket.wait(Some(Duration::from_secs(60))).map(|_| ())

@@ -45,6 +45,14 @@ impl fmt::Display for Stall {
 }
 
 impl Stall {
+    /// The background job that makes the room.
+    pub(crate) fn job(&self) -> &'static str {
+        match self {
+            Stall::Memtables { .. } | Stall::Budget { .. } => "flush",
+            Stall::Level0 { .. } => "compaction",
+        }
+    }
+
     pub(crate) fn error(&self, waited: Duration) -> Error {
         let waited = match waited.as_millis() {
             0 => String::new(),

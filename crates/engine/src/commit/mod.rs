@@ -150,7 +150,7 @@ fn reserve(
             core.background.wake_flush();
             core.background.wake_compaction();
             // Room that depends on a job that fails will not come by waiting: say why (P6).
-            core.health.check_job("flush")?;
+            core.health.check_job(stall.job())?;
             waited.wait(core, turn, &stall, options.deadline)?;
             continue;
         }
