@@ -263,6 +263,8 @@ impl<'a> Replay<'a> {
                     family.account.first.get_or_insert(seq);
                     self.reserved += need;
                 }
+            } else if entry.cf() >= self.state.next_cf {
+                return Err(self.lost_family(entry.cf(), frame.first_seq));
             }
             seq = seq.next();
         }
@@ -289,6 +291,19 @@ impl<'a> Replay<'a> {
             }
         }
         Ok(())
+    }
+
+    /// A family is in the manifest before the first write to it is in the log. One that the
+    /// manifest has never heard of means that the manifest lost its end, and more with it.
+    fn lost_family(&self, cf: CfId, first_seq: SeqNo) -> Error {
+        Error::corruption(
+            self.store.dir.join(FileName::Current.to_string()),
+            0,
+            format!(
+                "a manifest that knows column family {cf}, which log frame {first_seq} writes to"
+            ),
+            format!("one that has made families below {} only", self.state.next_cf),
+        )
     }
 
     fn seal(&mut self, slot: usize) {
