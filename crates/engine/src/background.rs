@@ -142,6 +142,9 @@ fn work(weak: &Weak<Core>, role: Role) {
 impl Core {
     /// Does one piece of background work on the calling thread; false when there is none.
     pub(crate) fn step(self: &Arc<Self>) -> bool {
+        if self.background.stopping() {
+            return false;
+        }
         flush::run_one(self) == Progress::Done
             || compaction::run_one(self) == Progress::Done
             || self.store.collect_garbage()

@@ -280,7 +280,8 @@ impl Db {
         let core = self.core();
         let (flushed, unlogged) = {
             let state = core.commit.lock();
-            (SeqNo(flush::oldest_unflushed(core, &state).0 - 1), state.unlogged)
+            let unlogged = state.unlogged || core.flushes.has_unlogged();
+            (SeqNo(flush::oldest_unflushed(core, &state).0 - 1), unlogged)
         };
         let logged = core.wal.durable_seq();
         // Unlogged entries are durable through tables only, and a position promises everything
@@ -423,6 +424,10 @@ fn close(core: &Arc<Core>, flush: bool) -> Result<()> {
         outcome = flush::flush(core, &request).and_then(|ticket| {
             if core.options.background == Background::Stepped {
                 while ticket.poll().is_none() && core.step() {}
+                if ticket.poll().is_none() {
+                    // Nobody else takes a step: waiting would be waiting for nothing.
+                    return Err(Error::new(ErrorKind::TimedOut, "the flush at close stands still"));
+                }
             }
             // A flush that keeps failing must not keep the process: one attempt, one minute.
             ticket.wait(Some(Duration::from_secs(60))).map(|_| ())

@@ -170,7 +170,13 @@ impl Options {
         range("memtable_bytes", self.memtable_bytes, 4 << 10, 64 << 30)?;
         range("memtable_count", u64::from(self.memtable_count), 2, 1024)?;
         range("memory_budget", self.memory_budget, 64 << 10, 1 << 50)?;
-        range("wal_segment_bytes", self.wal_segment_bytes, 4 << 10, 2 << 30)?;
+        range("wal_segment_bytes", self.wal_segment_bytes, 4 << 10, 1 << 30)?;
+        if !self.wal_segment_bytes.is_multiple_of(8) {
+            return Err(Error::invalid(format!(
+                "option wal_segment_bytes is {}; it must be a multiple of 8",
+                self.wal_segment_bytes
+            )));
+        }
         range("wal_max_bytes", self.wal_max_bytes, self.wal_segment_bytes, 1 << 50)?;
         range("flush_threads", u64::from(self.flush_threads), 1, 64)?;
         range("compaction_threads", u64::from(self.compaction_threads), 1, 64)?;

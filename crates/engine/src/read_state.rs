@@ -65,8 +65,8 @@ impl CfState {
     /// The value of a counter: the flushed sum and every delta since.
     pub(crate) fn counter(&self, id: u32) -> i64 {
         let base = self.counters.get(&id).copied().unwrap_or(0);
-        let sealed: i64 = self.sealed.iter().map(|sealed| sealed.memtable.counter_delta(id)).sum();
-        base + sealed + self.active.counter_delta(id)
+        let memtables = self.sealed.iter().map(|sealed| &sealed.memtable).chain([&self.active]);
+        memtables.fold(base, |sum, memtable| sum.wrapping_add(memtable.counter_delta(id)))
     }
 }
 

@@ -29,7 +29,7 @@ use crate::{
     version::{CfEdit, VersionEdit},
     versions::Versions,
 };
-use sluice_base::{CfId, Error, ErrorKind, Level, SeqNo};
+use sluice_base::{CfId, Error, ErrorKind, FileNo, Level, SeqNo};
 use sluice_env::{FileLock, Fs};
 use sluice_wal::{FrameRef, RecoveryMode, Wal, WalOptions};
 use std::{collections::HashMap, io, path::Path, sync::Arc};
@@ -53,7 +53,7 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Core>> {
             recovery.manifest_torn_bytes = recovered.torn.map_or(0, |torn| torn.bytes);
             recovered.state
         }
-        None => VersionState::empty(),
+        None => VersionState { next_file: unused_number(&*fs, dir)?, ..VersionState::empty() },
     };
     state.epoch += 1;
     let store = TableStore::new(Arc::clone(&fs), dir, &options);
@@ -64,6 +64,15 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Core>> {
     let manifest = ManifestWriter::create(fs, dir, manifest_no, &state)?;
     let replay = Replay::new(&options, store, Arc::clone(&files), state, manifest, recovery)?;
     replay.run(dir, lock)
+}
+
+/// A file number above every one in the directory. A creation that failed or crashed before
+/// `CURRENT` was there leaves a manifest behind, and the next attempt must not stumble over it.
+fn unused_number(fs: &dyn Fs, dir: &Path) -> Result<FileNo> {
+    let names = fs.read_dir(dir).map_err(|e| Error::io(format!("list {}", dir.display()), e))?;
+    let numbers = names.iter().filter_map(|name| FileName::parse(name)?.file_no());
+    let least = VersionState::empty().next_file;
+    Ok(numbers.max().map_or(least, |highest| least.max(FileNo(highest.0.saturating_add(1)))))
 }
 
 /// Makes the directory where allowed and takes its lock.
@@ -254,6 +263,8 @@ impl<'a> Replay<'a> {
                     family.account.first.get_or_insert(seq);
                     self.reserved += need;
                 }
+            } else if entry.cf() >= self.state.next_cf {
+                return Err(self.lost_family(entry.cf(), frame.first_seq));
             }
             seq = seq.next();
         }
@@ -280,6 +291,19 @@ impl<'a> Replay<'a> {
             }
         }
         Ok(())
+    }
+
+    /// A family is in the manifest before the first write to it is in the log. One that the
+    /// manifest has never heard of means that the manifest lost its end, and more with it.
+    fn lost_family(&self, cf: CfId, first_seq: SeqNo) -> Error {
+        Error::corruption(
+            self.store.dir.join(FileName::Current.to_string()),
+            0,
+            format!(
+                "a manifest that knows column family {cf}, which log frame {first_seq} writes to"
+            ),
+            format!("one that has made families below {} only", self.state.next_cf),
+        )
     }
 
     fn seal(&mut self, slot: usize) {
@@ -320,7 +344,10 @@ impl<'a> Replay<'a> {
                 bottom &= written.table.is_none();
                 cf_edit.added.extend(written.table.map(|table| (Level(0), table)));
                 for (id, delta) in sealed.memtable.counter_deltas() {
-                    *counters.entry(id).or_default() += delta;
+                    let sum: &mut i64 = counters.entry(id).or_default();
+                    // Sums wrap, as in memtables: what a damaged or hostile log adds up to must
+                    // not be a panic.
+                    *sum = sum.wrapping_add(delta);
                 }
             }
             cf_edit.counters = counters.into_iter().collect();

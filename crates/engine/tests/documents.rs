@@ -212,7 +212,7 @@ fn every_range_on_the_page_is_the_one_that_validate_enforces() {
         }
         seen += 1;
     }
-    assert_eq!(seen, 14, "validate() checks 14 options");
+    assert_eq!(seen, 13, "validate() checks 13 options");
 }
 
 fn set(options: &mut Options, name: &str, value: u64) {

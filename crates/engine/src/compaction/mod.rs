@@ -195,6 +195,7 @@ pub(crate) fn run_one(core: &Arc<Core>) -> Progress {
                 core.health.background_error("compaction", &note(&job.compaction, error));
             }
             core.compactions.set_aside(job.compaction, core.env.clock.monotonic_us());
+            // Writers may wait for the level that this was to empty.
             core.room.end_turn();
         }
     }

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     Result,
     core::Core,
+    tables::VersionState,
     version::{CfEdit, VersionEdit},
 };
 use sluice_base::{Error, Level};
@@ -49,7 +50,7 @@ fn failed(core: &Core, group: &FlushGroup, error: &Error) {
     core.stats.flush_failures.add(1);
     core.health.background_error("flush", error);
     group.fail(error, core.env.clock.monotonic_us());
-    // Writers that wait for this flush must hear of it.
+    // Room that this flush was to make does not come: whoever waits for it must hear why (P6).
     core.room.end_turn();
 }
 
@@ -137,26 +138,32 @@ fn install(core: &Arc<Core>, group: &FlushGroup, built: &Built) -> Result<FlushR
     if core.wal.poisoned().is_none() {
         core.wal.sync(group.lsn)?;
     }
-    let mut edit = VersionEdit { last_seq: Some(group.cut), ..VersionEdit::default() };
-    for (member, table) in group.members.iter().zip(&built.tables) {
-        let mut cf_edit = CfEdit::new(member.family.id());
-        cf_edit.added.extend(table.iter().map(|table| (Level(0), table.clone())));
-        cf_edit.flushed_seq = Some(group.cut);
-        let state = core.read_state.load();
-        let Some(cf) = state.cf(member.family.slot()) else {
-            // Dropped since the seal: its table goes the way of the family.
-            table.iter().for_each(|table| core.store.discard(table.file));
-            continue;
-        };
-        for (id, delta) in member.sealed.memtable.counter_deltas() {
-            let base = cf.counters.get(&id).copied().unwrap_or(0);
-            cf_edit.counters.push((id, base + delta));
+    // What the edit says and what is released must be the same number: a family dropped in between
+    // would let go of segments that the manifest still asks for.
+    let oldest = super::oldest_without(core, group.id);
+    let mut orphans = Vec::new();
+    let edit = |state: &VersionState| {
+        let mut edit = VersionEdit { last_seq: Some(group.cut), ..VersionEdit::default() };
+        for (member, table) in group.members.iter().zip(&built.tables) {
+            let Some(cf) = state.cf(member.family.id()) else {
+                // Dropped since the seal: its table goes the way of the family.
+                orphans.extend(table.iter().map(|table| table.file));
+                continue;
+            };
+            let mut cf_edit = CfEdit::new(member.family.id());
+            cf_edit.added.extend(table.iter().map(|table| (Level(0), table.clone())));
+            cf_edit.flushed_seq = Some(group.cut);
+            for (id, delta) in member.sealed.memtable.counter_deltas() {
+                let base = cf.counters.get(&id).copied().unwrap_or(0);
+                cf_edit.counters.push((id, base.wrapping_add(delta)));
+            }
+            edit.cfs.push(cf_edit);
         }
-        edit.cfs.push(cf_edit);
-    }
-    edit.log_first = Some(core.wal.first_segment_after(super::oldest_without(core, group.id)));
+        edit.log_first = Some(core.wal.first_segment_after(oldest));
+        Ok(edit)
+    };
     let slots: Vec<usize> = group.members.iter().map(|member| member.family.slot()).collect();
-    core.versions.apply(core, edit, |versions| {
+    core.versions.apply_with(core, edit, |versions| {
         core.read_state.update(&slots, |_, cf| {
             cf.sealed.retain(|sealed| sealed.group != group.id);
             versions.refresh(cf);
@@ -166,8 +173,19 @@ fn install(core: &Arc<Core>, group: &FlushGroup, built: &Built) -> Result<FlushR
     for member in &group.members {
         core.memtable_bytes.sub(member.sealed.reserved);
     }
-    let oldest = super::oldest_unflushed(core, &core.commit.lock());
-    let released = core.wal.release(oldest)?;
+    orphans.into_iter().for_each(|file| core.store.discard(file));
+    // The data is in tables: that a segment could not be let go of does not make the flush fail.
+    // The next one tries again.
+    let released = match core.wal.release(oldest) {
+        Ok(bytes) => {
+            core.health.background_ok("log");
+            bytes
+        }
+        Err(error) => {
+            core.health.background_error("log", &error);
+            0
+        }
+    };
     let now = core.env.clock.monotonic_us();
     let started = group.started_us();
     Ok(FlushReport {

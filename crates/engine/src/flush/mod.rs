@@ -197,7 +197,6 @@ pub(crate) fn seal(
     reason: FlushReason,
 ) -> Option<Arc<queue::FlushGroup>> {
     let all: Vec<usize> = (0..state.accounts.len()).collect();
-    let cut_all = state.unlogged || slots.len() == state.accounts.len();
     let wanted = if state.unlogged { &all[..] } else { slots };
     let slots: Vec<usize> = wanted
         .iter()
@@ -224,11 +223,11 @@ pub(crate) fn seal(
         members.push(queue::Member { family: cf.family.clone(), sealed: sealed.clone() });
         (sealed, Arc::new(Memtable::new(core.next_memtable_id())))
     });
-    if cut_all {
-        state.unlogged = false;
-    }
+    // All families were cut: what comes from now on is logged until somebody says otherwise.
+    let unlogged = std::mem::take(&mut state.unlogged);
     let now_us = core.env.clock.monotonic_us();
-    let group = queue::FlushGroup::new(id, cut, state.lsn, reason, members, now_us);
+    let group =
+        queue::FlushGroup::new(id, cut, state.lsn, reason, members, now_us).with_unlogged(unlogged);
     Some(core.flushes.push(group))
 }
 
@@ -237,7 +236,8 @@ fn slots_of(core: &Core, state: &CommitState, cfs: &[ColumnFamily]) -> Result<Ve
     if cfs.is_empty() {
         return Ok((0..state.accounts.len()).collect());
     }
-    cfs.iter()
+    let mut slots = cfs
+        .iter()
         .map(|cf| {
             core.check_family(cf)?;
             match state.accounts.get(cf.slot()) {
@@ -248,7 +248,11 @@ fn slots_of(core: &Core, state: &CommitState, cfs: &[ColumnFamily]) -> Result<Ve
                 )),
             }
         })
-        .collect()
+        .collect::<Result<Vec<usize>>>()?;
+    // A family named twice is sealed once.
+    slots.sort_unstable();
+    slots.dedup();
+    Ok(slots)
 }
 
 /// Starts a flush and hands out the ticket to wait for it with.
@@ -257,6 +261,7 @@ fn slots_of(core: &Core, state: &CommitState, cfs: &[ColumnFamily]) -> Result<Ve
 /// `Stalled` when `allow_stall` is false and no room for the sealed memtable came in time.
 pub(crate) fn flush(core: &Arc<Core>, request: &FlushRequest) -> Result<FlushTicket> {
     let started_us = core.env.clock.monotonic_us();
+    let mut tried = false;
     loop {
         let turn = core.room.turn();
         let mut state = core.commit.lock();
@@ -266,6 +271,12 @@ pub(crate) fn flush(core: &Arc<Core>, request: &FlushRequest) -> Result<FlushTic
             && let Some(stall) = no_room(core, &state, &slots)
         {
             drop(state);
+            if tried {
+                core.health.check_job(stall.job())?;
+            }
+            // An earlier failure may be over: the call stands for one attempt of its own.
+            tried = true;
+            core.flushes.retry_now();
             core.background.wake_flush();
             let waited = Duration::from_micros(core.env.clock.monotonic_us() - started_us);
             let left = request.deadline.map(|deadline| deadline.saturating_sub(waited));
@@ -281,23 +292,27 @@ pub(crate) fn flush(core: &Arc<Core>, request: &FlushRequest) -> Result<FlushTic
             }
             continue;
         }
-        let cut = state.last();
-        let group = seal(core, &mut state, &slots, request.reason);
+        let (cut, lsn) = (state.last(), state.lsn);
+        let sealed = seal(core, &mut state, &slots, request.reason);
         // Data sealed earlier is on its way: the last queued group that holds some of the wanted
-        // families ends the wait. Groups install in order, so it covers all before it.
-        let group = group.or_else(|| core.flushes.last_with(&slots));
+        // families, or anything that no log has, ends the wait. Groups install in order, so it
+        // covers all before it.
+        let group = sealed.clone().or_else(|| core.flushes.last_needed(&slots));
         drop(state);
-        core.background.wake_flush();
         let ticket = FlushTicket::new(core.position(cut));
+        if sealed.is_none() {
+            // The promise "every crash recovers at least S" must hold for what other families
+            // keep in the log, and for what they wrote since the older group was sealed.
+            core.wal.sync(lsn)?;
+        }
         match group {
             Some(group) => group.attach(&ticket),
             None => {
-                // Nothing to write; but the promise "every crash recovers at least S" must hold
-                // for what other families keep in the log.
-                core.wal.sync(core.lsn())?;
                 ticket.finish(Ok(FlushReport::empty(request.reason, core.position(cut))));
             }
         }
+        core.flushes.retry_now();
+        core.background.wake_flush();
         return Ok(ticket);
     }
 }

@@ -2,9 +2,9 @@
 
 use super::{
     FlushReason,
-    ticket::{FlushReport, FlushTicket},
+    ticket::{FlushReport, FlushTicket, copy},
 };
-use crate::{cf::ColumnFamily, read_state::Sealed, version::TableMeta};
+use crate::{Result, cf::ColumnFamily, read_state::Sealed, version::TableMeta};
 use sluice_base::{Error, SeqNo};
 use sluice_wal::Lsn;
 use std::{
@@ -50,8 +50,9 @@ struct Progress {
     not_before_us: u64,
     started_us: u64,
     tickets: Vec<FlushTicket>,
-    /// Set when the group left the queue: a ticket that comes later ends at once.
-    outcome: Option<FlushReport>,
+    /// Set when nobody will work on the group any more, because it is installed or the database
+    /// is closed: a ticket that comes later ends at once.
+    outcome: Option<Result<FlushReport>>,
 }
 
 /// Memtables sealed at one cut; flushed and installed together.
@@ -65,6 +66,8 @@ pub(crate) struct FlushGroup {
     pub reason: FlushReason,
     pub members: Vec<Member>,
     pub sealed_us: u64,
+    /// Something in it is in no log: nothing but its install makes that durable.
+    pub unlogged: bool,
     progress: Mutex<Progress>,
 }
 
@@ -85,7 +88,11 @@ impl FlushGroup {
             tickets: Vec::new(),
             outcome: None,
         });
-        FlushGroup { id, cut, lsn, reason, members, sealed_us, progress }
+        FlushGroup { id, cut, lsn, reason, members, sealed_us, unlogged: false, progress }
+    }
+
+    pub(crate) fn with_unlogged(self, unlogged: bool) -> FlushGroup {
+        FlushGroup { unlogged, ..self }
     }
 
     fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {
@@ -99,10 +106,10 @@ impl FlushGroup {
             if progress.outcome.is_none() {
                 progress.tickets.push(ticket.clone());
             }
-            progress.outcome.clone()
+            progress.outcome.as_ref().map(copy)
         };
-        if let Some(report) = outcome {
-            ticket.finish(Ok(report));
+        if let Some(outcome) = outcome {
+            ticket.finish(outcome);
         }
     }
 
@@ -144,7 +151,7 @@ impl FlushGroup {
     pub(crate) fn finish(&self, report: FlushReport) {
         let tickets = {
             let mut progress = self.progress();
-            progress.outcome = Some(report.clone());
+            progress.outcome = Some(Ok(report.clone()));
             std::mem::take(&mut progress.tickets)
         };
         for ticket in tickets {
@@ -154,7 +161,11 @@ impl FlushGroup {
 
     /// Ends every ticket with `error`: the database closes without this flush.
     pub(crate) fn abandon(&self, error: &Error) {
-        let tickets = std::mem::take(&mut self.progress().tickets);
+        let tickets = {
+            let mut progress = self.progress();
+            progress.outcome = Some(Err(error.duplicate()));
+            std::mem::take(&mut progress.tickets)
+        };
         for ticket in tickets {
             ticket.finish(Err(error.duplicate()));
         }
@@ -208,12 +219,19 @@ impl FlushQueue {
         self.groups().len()
     }
 
-    /// The newest group that holds one of the families.
-    pub(crate) fn last_with(&self, slots: &[usize]) -> Option<Arc<FlushGroup>> {
-        let holds = |group: &&Arc<FlushGroup>| {
-            group.members.iter().any(|member| slots.contains(&member.family.slot()))
+    /// The newest group that must be installed before the families' data, and everything that is
+    /// in no log, is durable.
+    pub(crate) fn last_needed(&self, slots: &[usize]) -> Option<Arc<FlushGroup>> {
+        let is_needed = |group: &&Arc<FlushGroup>| {
+            group.unlogged
+                || group.members.iter().any(|member| slots.contains(&member.family.slot()))
         };
-        self.groups().iter().rev().find(holds).cloned()
+        self.groups().iter().rev().find(is_needed).cloned()
+    }
+
+    /// Whether anything that is in no log waits here.
+    pub(crate) fn has_unlogged(&self) -> bool {
+        self.groups().iter().any(|group| group.unlogged)
     }
 
     /// Chooses the next work; a group handed out to build is marked so.
@@ -256,9 +274,17 @@ impl FlushQueue {
         assert!(front.is_some_and(|front| front.id == group.id), "installs go in order");
     }
 
-    /// Ends every wait: the database is closing.
-    pub(crate) fn abandon_all(&self, error: &Error) {
+    /// Lets whatever waits after a failed attempt be tried at once: somebody asks for it.
+    pub(crate) fn retry_now(&self) {
         for group in self.groups().iter() {
+            group.progress().not_before_us = 0;
+        }
+    }
+
+    /// Ends every wait: the database is closed. The callbacks run without the queue's lock.
+    pub(crate) fn abandon_all(&self, error: &Error) {
+        let groups: Vec<_> = self.groups().iter().cloned().collect();
+        for group in groups {
             group.abandon(error);
         }
     }

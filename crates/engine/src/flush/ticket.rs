@@ -95,7 +95,7 @@ impl fmt::Debug for FlushTicket {
     }
 }
 
-fn copy(outcome: &Result<FlushReport>) -> Result<FlushReport> {
+pub(super) fn copy(outcome: &Result<FlushReport>) -> Result<FlushReport> {
     match outcome {
         Ok(report) => Ok(report.clone()),
         Err(error) => Err(error.duplicate()),
