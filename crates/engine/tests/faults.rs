@@ -542,6 +542,44 @@ fn closing() {
     }
 }
 
+/// Writes until the disk is full and on, then gives room back.
+#[test]
+fn p09_a_full_disk_refuses_writes_and_comes_back_by_itself() {
+    for room in [0, 100, 3_000, 5_000, 20_000] {
+        let mut run = Run::new(format!("full disk, {room} bytes left"));
+        let label = run.label.clone();
+        let db = filled(&mut run, 20, 9);
+        run.fs.set_capacity(Some(run.fs.used_bytes() + room));
+        let mut refused = 0;
+        for number in 0..400u64 {
+            let ack = [Ack::Memory, Ack::Os, Ack::Disk][number as usize % 3];
+            if let Err(error) = run.write(&db, ack) {
+                let kinds = [ErrorKind::DiskFull, ErrorKind::Stalled];
+                assert!(kinds.contains(&error.kind()), "{label}: {error:?}");
+                refused += 1;
+                run.clock.advance_ms(1_000);
+            }
+            db.step();
+            if number % 50 == 0 {
+                run.check(&db);
+            }
+        }
+        assert!(refused > 0, "{label}: never full");
+        run.check(&db);
+        run.check_crashes(&mut Rng::new(room));
+        run.fs.set_capacity(None);
+        run.settle(&db);
+        run.write(&db, Ack::Disk).unwrap_or_else(|error| panic!("{label}: {error}"));
+        assert_eq!(db.stats().background_errors, Vec::<String>::new(), "{label}");
+        run.check(&db);
+        run.check_crashes(&mut Rng::new(room));
+        db.close(true).unwrap();
+        let db = run.open().unwrap();
+        run.check(&db);
+        check_files(&db, &run.disk, &label);
+    }
+}
+
 #[test]
 fn the_lock_file_is_let_go_of_by_a_failed_opening() {
     let mut run = Run::new("lock".into());
