@@ -430,7 +430,7 @@ fn close(core: &Arc<Core>, flush: bool) -> Result<()> {
                 }
             }
             // A flush that keeps failing must not keep the process: one attempt, one minute.
-            ticket.wait(Some(Duration::from_secs(60))).map(|_| ())
+            ticket.wait(Some(Duration::from_secs(60))).map(|_| flush::heal_log(core))
         });
     }
     if std::mem::replace(&mut core.commit.lock().closed, true) {

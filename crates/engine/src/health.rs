@@ -22,6 +22,8 @@ pub(crate) struct Health {
 struct State {
     /// Why writes are refused.
     cause: Option<Error>,
+    /// Why they are refused until the log is healed.
+    log: Option<Error>,
     /// The last error of each job that has not succeeded since.
     jobs: BTreeMap<&'static str, Error>,
 }
@@ -36,7 +38,8 @@ impl Health {
         if !self.read_only.load(Ordering::Acquire) {
             return Ok(());
         }
-        match &self.state().cause {
+        let state = self.state();
+        match state.cause.as_ref().or(state.log.as_ref()) {
             Some(cause) => Err(cause.duplicate()),
             None => Ok(()),
         }
@@ -45,8 +48,37 @@ impl Health {
     /// Refuses writes from now on, with `cause`.
     pub(crate) fn set_read_only(&self, cause: &Error) {
         let message = format!("writes are refused: {cause}");
-        self.state().cause = Some(Error::new(ErrorKind::ReadOnly, message));
+        let mut state = self.state();
+        state.cause = Some(Error::new(ErrorKind::ReadOnly, message));
         self.read_only.store(true, Ordering::Release);
+    }
+
+    /// The log failed, or could not be healed: refuses writes until [`Health::log_healed`]. A full
+    /// disk stays [`ErrorKind::DiskFull`].
+    pub(crate) fn log_failed(&self, cause: &Error) {
+        let kind = match cause.kind() {
+            ErrorKind::DiskFull => ErrorKind::DiskFull,
+            _ => ErrorKind::ReadOnly,
+        };
+        let message = format!(
+            "writes are refused until everything in memory is in tables and the log is healed, \
+             which is tried again and again: {cause}"
+        );
+        let mut state = self.state();
+        state.log = Some(Error::new(kind, message));
+        self.read_only.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_log_failed(&self) -> bool {
+        self.state().log.is_some()
+    }
+
+    /// The log takes writes again.
+    pub(crate) fn log_healed(&self) {
+        let mut state = self.state();
+        state.log = None;
+        state.jobs.remove("log");
+        self.read_only.store(state.cause.is_some(), Ordering::Release);
     }
 
     /// A job failed. Damage found by one stops writes: going on could spread it.
@@ -80,6 +112,7 @@ impl Health {
     /// The errors that stand, each with its job.
     pub(crate) fn errors(&self) -> Vec<(&'static str, Error)> {
         let state = self.state();
-        state.jobs.iter().map(|(job, error)| (*job, error.duplicate())).collect()
+        let jobs = state.jobs.iter().map(|(job, error)| (*job, error.duplicate()));
+        jobs.chain(state.log.iter().map(|error| ("log", error.duplicate()))).collect()
     }
 }

@@ -19,7 +19,18 @@ impl Wal {
     /// with [`sluice_base::ErrorKind::Invalid`] when it does not. After an error the log stays
     /// poisoned, and this may be called again. Does nothing to a log that is not poisoned.
     pub fn heal(&self, flushed: SeqNo) -> Result<()> {
-        self.shared.heal(flushed)
+        self.heal_noting(flushed, &mut |_| Ok(()))
+    }
+
+    /// As [`Wal::heal`]. `note` gets the number of the new segment once its file is durable and
+    /// before older ones are removed: the owner records that recovery needs nothing before it. An
+    /// error from it ends the attempt with nothing lost. It must not call the log.
+    pub fn heal_noting(
+        &self,
+        flushed: SeqNo,
+        note: &mut dyn FnMut(FileNo) -> Result<()>,
+    ) -> Result<()> {
+        self.shared.heal(flushed, note)
     }
 }
 
@@ -32,14 +43,28 @@ struct Plan {
 }
 
 impl Shared {
-    fn heal(&self, flushed: SeqNo) -> Result<()> {
+    fn heal(&self, flushed: SeqNo, note: &mut dyn FnMut(FileNo) -> Result<()>) -> Result<()> {
         // No rename, sync or write is under way while these are held; appends are refused.
         let _names = lock(&self.files.names);
         let _syncs = self.sync_baton.take();
         let _writes = self.write_baton.take();
         let Some(plan) = self.plan(flushed)? else { return Ok(()) };
         // Made first: when the disk is still full, nothing else has to be touched.
-        let blank = self.files.create(self.files.segment_bytes, false)?;
+        let spare = lock(&self.state).spare.take();
+        let blank = match spare {
+            Some(spare) => spare,
+            None => self.files.create(self.files.segment_bytes, false)?,
+        };
+        if let Err(error) = note(blank.number) {
+            // The note may be durable nevertheless: recovery then takes the empty file for the
+            // log's beginning, so it stays, and is what the next attempt takes. A spare that came
+            // meanwhile has a larger number, and goes.
+            let late = lock(&self.state).spare.replace(blank);
+            if let Some(late) = late {
+                drop(self.files.retire(late.number, late.capacity, late.written));
+            }
+            return Err(error);
+        }
         for &number in &plan.remove {
             self.remove(number)?;
         }

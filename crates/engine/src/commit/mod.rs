@@ -131,11 +131,13 @@ pub(crate) fn write(
     if committed.sealed {
         core.background.wake_flush();
     }
-    match options.ack {
-        Ack::Memory => {}
-        Ack::Os => core.wal.write_out(committed.lsn)?,
-        Ack::Disk => core.wal.sync(committed.lsn)?,
-    }
+    let acknowledged = match options.ack {
+        Ack::Memory => Ok(()),
+        Ack::Os => core.wal.write_out(committed.lsn),
+        Ack::Disk => core.wal.sync(committed.lsn),
+    };
+    // A failed log is healed by the flusher.
+    acknowledged.inspect_err(|_| core.background.wake_flush())?;
     Ok(core.position(committed.last))
 }
 
@@ -189,7 +191,9 @@ fn reserve(
         }
         if options.wal {
             let info = FrameInfo { first_seq: first, count: batch.count() as u32 };
-            state.lsn = core.wal.append(info, batch.payload(), payload_crc)?;
+            let appended = core.wal.append(info, batch.payload(), payload_crc);
+            // What was sealed on the way is still to be flushed, and a failed log to be healed.
+            state.lsn = appended.inspect_err(|_| core.background.wake_flush())?;
         } else {
             state.unlogged = true;
         }

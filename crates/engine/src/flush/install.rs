@@ -3,6 +3,7 @@
 use super::{
     FlushReport, build,
     queue::{Built, FlushGroup, Work},
+    rescue,
 };
 use crate::{
     Result,
@@ -10,12 +11,13 @@ use crate::{
     tables::VersionState,
     version::{CfEdit, VersionEdit},
 };
-use sluice_base::{Error, Level};
-use std::{sync::Arc, time::Duration};
+use sluice_base::{Error, Level, SeqNo};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Does one piece of flush work. Says whether there was any, or until when there is none.
 pub(crate) fn run_one(core: &Arc<Core>) -> Progress {
-    match core.flushes.take(core.env.clock.monotonic_us()) {
+    let log_failed = rescue::begin(core);
+    match core.flushes.take(core.env.clock.monotonic_us(), log_failed) {
         Work::Build(group) => match build_group(core, &group) {
             Ok(built) => {
                 group.set_built(built);
@@ -32,6 +34,7 @@ pub(crate) fn run_one(core: &Arc<Core>) -> Progress {
             Progress::Done
         }
         Work::NotBefore(us) => Progress::NotBefore(us),
+        Work::Idle if log_failed => rescue::finish(core),
         Work::Idle => Progress::Idle,
     }
 }
@@ -108,75 +111,121 @@ fn build_group(core: &Arc<Core>, group: &FlushGroup) -> Result<Built> {
 fn install_ready(core: &Arc<Core>) {
     loop {
         let installing = core.flushes.lock_install();
-        let Some(group) = core.flushes.installable() else { return };
-        let Some(built) = group.built() else { return };
-        match install(core, &group, &built) {
-            Ok(report) => {
+        let mut ready = core.flushes.installable(false);
+        let Some(lsn) = ready.first().map(|(group, _)| group.lsn) else { return };
+        // Step 2 of the order in the module's head. What the log cannot cover any more is
+        // installed all at once instead: see rescue.rs.
+        let together = match core.wal.sync(lsn) {
+            Ok(()) => false,
+            Err(_) if rescue::is_sealed(core) => true,
+            Err(error) => {
                 drop(installing);
-                core.stats.flushed(&report);
+                for (group, _) in &ready {
+                    failed(core, group, &error);
+                }
+                return;
+            }
+        };
+        if together {
+            ready = core.flushes.installable(true);
+            if ready.is_empty() {
+                return; // whoever builds the last one installs them all
+            }
+        }
+        match install(core, &ready, together) {
+            Ok(reports) => {
+                drop(installing);
                 core.health.background_ok("flush");
-                group.finish(report);
+                for ((group, _), report) in ready.iter().zip(reports) {
+                    core.stats.flushed(&report);
+                    group.finish(report);
+                }
                 core.room.end_turn();
                 core.background.wake_compaction();
                 core.background.wake_flush();
             }
             Err(error) => {
                 drop(installing);
-                failed(core, &group, &error);
+                for (group, _) in &ready {
+                    failed(core, group, &error);
+                }
                 return;
             }
         }
     }
 }
 
-/// Makes a built group durable and visible. See the order in the module's head.
-fn install(core: &Arc<Core>, group: &FlushGroup, built: &Built) -> Result<FlushReport> {
+type Ready = (Arc<FlushGroup>, Arc<Built>);
+
+/// Makes built groups, the oldest of the queue, durable and visible by one edit. See the order in
+/// the module's head. `log_failed`: they are all there is, and no segment is let go of.
+fn install(core: &Arc<Core>, ready: &[Ready], log_failed: bool) -> Result<Vec<FlushReport>> {
     let dir = &core.store.dir;
-    if built.tables.iter().any(Option::is_some) {
+    if ready.iter().any(|(_, built)| built.tables.iter().any(Option::is_some)) {
         core.store.fs.sync_dir(dir).map_err(|e| Error::io("sync the database directory", e))?;
     }
-    if core.wal.poisoned().is_none() {
-        core.wal.sync(group.lsn)?;
-    }
+    let ids: Vec<u64> = ready.iter().map(|(group, _)| group.id).collect();
+    let members = || ready.iter().flat_map(|(group, _)| &group.members);
+    let cut = ready.last().map(|(group, _)| group.cut);
     // What the edit says and what is released must be the same number: a family dropped in between
     // would let go of segments that the manifest still asks for.
-    let oldest = super::oldest_without(core, group.id);
+    let oldest = (!log_failed).then(|| super::oldest_without(core, &ids));
     let mut orphans = Vec::new();
     let edit = |state: &VersionState| {
-        let mut edit = VersionEdit { last_seq: Some(group.cut), ..VersionEdit::default() };
-        for (member, table) in group.members.iter().zip(&built.tables) {
-            let Some(cf) = state.cf(member.family.id()) else {
-                // Dropped since the seal: its table goes the way of the family.
-                orphans.extend(table.iter().map(|table| table.file));
-                continue;
-            };
-            let mut cf_edit = CfEdit::new(member.family.id());
-            cf_edit.added.extend(table.iter().map(|table| (Level(0), table.clone())));
-            cf_edit.flushed_seq = Some(group.cut);
-            for (id, delta) in member.sealed.memtable.counter_deltas() {
-                let base = cf.counters.get(&id).copied().unwrap_or(0);
-                cf_edit.counters.push((id, base.wrapping_add(delta)));
+        let mut cfs = BTreeMap::new();
+        for (group, built) in ready {
+            for (member, table) in group.members.iter().zip(&built.tables) {
+                let id = member.family.id();
+                let Some(cf) = state.cf(id) else {
+                    // Dropped since the seal: its table goes the way of the family.
+                    orphans.extend(table.iter().map(|table| table.file));
+                    continue;
+                };
+                let (cf_edit, counters) =
+                    cfs.entry(id).or_insert_with(|| (CfEdit::new(id), cf.counters.clone()));
+                cf_edit.added.extend(table.iter().map(|table| (Level(0), table.clone())));
+                cf_edit.flushed_seq = cut;
+                for (id, delta) in member.sealed.memtable.counter_deltas() {
+                    let sum: &mut i64 = counters.entry(id).or_default();
+                    *sum = sum.wrapping_add(delta);
+                }
             }
-            edit.cfs.push(cf_edit);
         }
-        edit.log_first = Some(core.wal.first_segment_after(oldest));
-        Ok(edit)
+        let with_counters = |(mut cf_edit, counters): (CfEdit, BTreeMap<u32, i64>)| {
+            cf_edit.counters.extend(counters);
+            cf_edit
+        };
+        Ok(VersionEdit {
+            last_seq: cut,
+            log_first: oldest.map(|oldest| core.wal.first_segment_after(oldest)),
+            cfs: cfs.into_values().map(with_counters).collect(),
+            ..VersionEdit::default()
+        })
     };
-    let slots: Vec<usize> = group.members.iter().map(|member| member.family.slot()).collect();
+    let mut slots: Vec<usize> = members().map(|member| member.family.slot()).collect();
+    slots.sort_unstable();
+    slots.dedup();
     core.versions.apply_with(core, edit, |versions| {
         core.read_state.update(&slots, |_, cf| {
-            cf.sealed.retain(|sealed| sealed.group != group.id);
+            cf.sealed.retain(|sealed| !ids.contains(&sealed.group));
             versions.refresh(cf);
         });
     })?;
-    core.flushes.pop(group);
-    for member in &group.members {
+    for (group, _) in ready {
+        core.flushes.pop(group);
+    }
+    for member in members() {
         core.memtable_bytes.sub(member.sealed.reserved);
     }
     orphans.into_iter().for_each(|file| core.store.discard(file));
-    // The data is in tables: that a segment could not be let go of does not make the flush fail.
-    // The next one tries again.
-    let released = match core.wal.release(oldest) {
+    let released = oldest.map_or(0, |oldest| release(core, oldest));
+    Ok(ready.iter().map(|(group, built)| report(core, group, built, released)).collect())
+}
+
+/// Lets go of log segments. The data is in tables: a segment that cannot be let go of does not
+/// make the flush fail, and the next one tries again.
+fn release(core: &Core, oldest: SeqNo) -> u64 {
+    match core.wal.release(oldest) {
         Ok(bytes) => {
             core.health.background_ok("log");
             bytes
@@ -185,10 +234,13 @@ fn install(core: &Arc<Core>, group: &FlushGroup, built: &Built) -> Result<FlushR
             core.health.background_error("log", &error);
             0
         }
-    };
+    }
+}
+
+fn report(core: &Core, group: &FlushGroup, built: &Built, released: u64) -> FlushReport {
     let now = core.env.clock.monotonic_us();
     let started = group.started_us();
-    Ok(FlushReport {
+    FlushReport {
         reason: group.reason,
         cfs: group.members.iter().map(|member| member.family.name().to_owned()).collect(),
         position: core.position(group.cut),
@@ -200,5 +252,5 @@ fn install(core: &Arc<Core>, group: &FlushGroup, built: &Built) -> Result<FlushR
         wal_bytes_released: released,
         queued: Duration::from_micros(started.saturating_sub(group.sealed_us)),
         took: Duration::from_micros(now.saturating_sub(started)),
-    })
+    }
 }

@@ -24,11 +24,13 @@ mod build;
 mod install;
 mod picker;
 mod queue;
+mod rescue;
 mod ticket;
 
 pub(crate) use build::{meta as table_meta, table_options, write_memtable};
 pub(crate) use install::{Progress, run_one};
 pub(crate) use queue::{FlushGroup, FlushQueue, Member};
+pub(crate) use rescue::heal_log;
 pub use ticket::{FlushReport, FlushTicket};
 
 use crate::{
@@ -88,11 +90,13 @@ pub enum FlushReason {
     Checkpoint,
     /// The log that was replayed did not fit the memtables.
     Recovery,
+    /// The log failed, and only tables make data durable until it is healed.
+    LogFailure,
 }
 
 impl FlushReason {
     /// Every reason, in the order of [`crate::Stats::flushes_by_reason`].
-    pub const ALL: [FlushReason; 7] = [
+    pub const ALL: [FlushReason; 8] = [
         FlushReason::Manual,
         FlushReason::MemtableBytes,
         FlushReason::MemoryBudget,
@@ -100,6 +104,7 @@ impl FlushReason {
         FlushReason::Shutdown,
         FlushReason::Checkpoint,
         FlushReason::Recovery,
+        FlushReason::LogFailure,
     ];
 
     /// The name in statistics and events.
@@ -112,6 +117,7 @@ impl FlushReason {
             FlushReason::Shutdown => "shutdown",
             FlushReason::Checkpoint => "checkpoint",
             FlushReason::Recovery => "recovery",
+            FlushReason::LogFailure => "log-failure",
         }
     }
 }
@@ -262,6 +268,8 @@ fn slots_of(core: &Core, state: &CommitState, cfs: &[ColumnFamily]) -> Result<Ve
 pub(crate) fn flush(core: &Arc<Core>, request: &FlushRequest) -> Result<FlushTicket> {
     let started_us = core.env.clock.monotonic_us();
     let mut tried = false;
+    // With a failed log only a common cut is durable.
+    let log_failed = rescue::begin(core);
     loop {
         let turn = core.room.turn();
         let mut state = core.commit.lock();
@@ -297,10 +305,14 @@ pub(crate) fn flush(core: &Arc<Core>, request: &FlushRequest) -> Result<FlushTic
         // Data sealed earlier is on its way: the last queued group that holds some of the wanted
         // families, or anything that no log has, ends the wait. Groups install in order, so it
         // covers all before it.
-        let group = sealed.clone().or_else(|| core.flushes.last_needed(&slots));
+        let group = match &sealed {
+            Some(group) => Some(Arc::clone(group)),
+            None if log_failed => core.flushes.last(),
+            None => core.flushes.last_needed(&slots),
+        };
         drop(state);
         let ticket = FlushTicket::new(core.position(cut));
-        if sealed.is_none() {
+        if sealed.is_none() && !log_failed {
             // The promise "every crash recovers at least S" must hold for what other families
             // keep in the log, and for what they wrote since the older group was sealed.
             core.wal.sync(lsn)?;
@@ -334,21 +346,21 @@ fn no_room(core: &Core, state: &CommitState, slots: &[usize]) -> Option<Stall> {
 
 /// The oldest sequence number that only the log holds. Segments wholly below it can go.
 pub(crate) fn oldest_unflushed(core: &Core, state: &CommitState) -> SeqNo {
-    oldest(core, state, None)
+    oldest(core, state, &[])
 }
 
-/// As [`oldest_unflushed`], once `group` is installed.
-fn oldest_without(core: &Core, group: u64) -> SeqNo {
-    oldest(core, &core.commit.lock(), Some(group))
+/// As [`oldest_unflushed`], once `groups` are installed.
+fn oldest_without(core: &Core, groups: &[u64]) -> SeqNo {
+    oldest(core, &core.commit.lock(), groups)
 }
 
-fn oldest(core: &Core, state: &CommitState, without: Option<u64>) -> SeqNo {
+fn oldest(core: &Core, state: &CommitState, without: &[u64]) -> SeqNo {
     let read_state = core.read_state.load();
     let active = state.accounts.iter().flatten().filter_map(|account| account.first);
     let sealed = read_state
         .families()
         .flat_map(|cf| cf.sealed.iter())
-        .filter(|sealed| Some(sealed.group) != without)
+        .filter(|sealed| !without.contains(&sealed.group))
         .map(|sealed| sealed.first);
     active.chain(sealed).min().unwrap_or(state.next)
 }

@@ -191,6 +191,8 @@ pub(crate) struct FlushQueue {
     ids: AtomicU64,
     /// Held while a group is installed, so that installs are one at a time and in order.
     installing: Mutex<()>,
+    /// When the log may be healed again after a failed attempt, in monotonic microseconds.
+    heal_not_before_us: AtomicU64,
 }
 
 impl FlushQueue {
@@ -229,14 +231,21 @@ impl FlushQueue {
         self.groups().iter().rev().find(is_needed).cloned()
     }
 
+    /// The newest group.
+    pub(crate) fn last(&self) -> Option<Arc<FlushGroup>> {
+        self.groups().back().cloned()
+    }
+
     /// Whether anything that is in no log waits here.
     pub(crate) fn has_unlogged(&self) -> bool {
         self.groups().iter().any(|group| group.unlogged)
     }
 
     /// Chooses the next work; a group handed out to build is marked so.
-    pub(crate) fn take(&self, now_us: u64) -> Work {
+    /// `together`: nothing is installed before everything is built.
+    pub(crate) fn take(&self, now_us: u64, together: bool) -> Work {
         let groups = self.groups();
+        let is_ready = !together || groups.iter().all(|group| group.built().is_some());
         let mut not_before = u64::MAX;
         for (index, group) in groups.iter().enumerate() {
             let mut progress = group.progress();
@@ -247,7 +256,7 @@ impl FlushQueue {
                     progress.started_us = now_us;
                     return Work::Build(Arc::clone(group));
                 }
-                Stage::Built(_) if index == 0 && due => return Work::Install,
+                Stage::Built(_) if index == 0 && due && is_ready => return Work::Install,
                 Stage::Queued | Stage::Built(_) if !due => {
                     not_before = not_before.min(progress.not_before_us);
                 }
@@ -263,9 +272,21 @@ impl FlushQueue {
         self.installing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The oldest group, when it is built.
-    pub(crate) fn installable(&self) -> Option<Arc<FlushGroup>> {
-        self.groups().front().filter(|group| group.built().is_some()).cloned()
+    /// The oldest group, when it is built; `together`: all groups, when all are. With each what
+    /// was built.
+    pub(crate) fn installable(&self, together: bool) -> Vec<(Arc<FlushGroup>, Arc<Built>)> {
+        let groups = self.groups();
+        let count = if together { groups.len() } else { 1 };
+        let ready = |group: &Arc<FlushGroup>| Some((Arc::clone(group), group.built()?));
+        groups.iter().take(count).map(ready).collect::<Option<Vec<_>>>().unwrap_or_default()
+    }
+
+    pub(crate) fn heal_not_before_us(&self) -> u64 {
+        self.heal_not_before_us.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_heal_not_before_us(&self, us: u64) {
+        self.heal_not_before_us.store(us, Ordering::Relaxed);
     }
 
     /// Takes an installed group off the front.
@@ -279,6 +300,7 @@ impl FlushQueue {
         for group in self.groups().iter() {
             group.progress().not_before_us = 0;
         }
+        self.set_heal_not_before_us(0);
     }
 
     /// Ends every wait: the database is closed. The callbacks run without the queue's lock.
