@@ -25,7 +25,11 @@ enum Op {
     Incr(Vec<u8>),
     Get(Vec<u8>),
     /// MSET, or MULTI of SETs and a DEL with EXEC.
-    Many { pairs: Vec<(Vec<u8>, Vec<u8>)>, gone: Option<Vec<u8>>, as_transaction: bool },
+    Many {
+        pairs: Vec<(Vec<u8>, Vec<u8>)>,
+        gone: Option<Vec<u8>>,
+        as_transaction: bool,
+    },
 }
 
 impl Op {
@@ -93,7 +97,8 @@ impl Op {
                 }
                 let mut replies = vec![Reply::ok(); pairs.len()];
                 if let Some(key) = gone {
-                    let is_there = state.contains_key(key) || pairs.iter().any(|pair| pair.0 == *key);
+                    let is_there =
+                        state.contains_key(key) || pairs.iter().any(|pair| pair.0 == *key);
                     replies.push(Reply::Integer(i64::from(is_there)));
                 }
                 Reply::Array(replies)
