@@ -39,14 +39,16 @@ fn p02_a_load_killed_at_any_moment_keeps_what_it_acknowledged() {
     let mut directory = tempfile::tempdir().unwrap();
     let (mut done, mut complete, mut slowest) = (0, 0, Duration::ZERO);
     for kill in 0..kills {
-        let arguments = settings[rng.below(settings.len() as u64) as usize];
-        let server = Sluice::start(directory.path(), arguments);
+        let mut arguments = settings[rng.below(settings.len() as u64) as usize].to_vec();
+        // A small memtable may be full for longer than the default wait: no refusals here.
+        arguments.extend(["--memtable-wait-timeout", "-1"]);
+        let server = Sluice::start(directory.path(), &arguments);
         let left = (records.len() - done) as u64;
         // Half of the cycles may run to the end of the load.
         let range = if rng.one_in(2) { left } else { left / 4 + 1 };
         let count = 1 + rng.below(range);
         let (acknowledged, sent) = load(server, &records[done..], count as usize, &mut rng);
-        let server = Sluice::start(directory.path(), arguments);
+        let server = Sluice::start(directory.path(), &arguments);
         slowest = slowest.max(server.ready_after);
         let found = check(&server, &records, done + acknowledged, done + sent);
         println!(
