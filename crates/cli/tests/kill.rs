@@ -15,6 +15,10 @@
 //! `SLUICE_KILLS=50` makes it longer, `SLUICE_SEED` repeats the choices (not the timing).
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "another process lives in the real world: its time, its threads"
+)]
 
 mod common;
 mod kill_model;
@@ -59,7 +63,7 @@ impl Plan {
     fn new(cycle: u64, rng: &mut Rng) -> Plan {
         let log = cycle % 4 != 2;
         let pick = |rng: &mut Rng, of: &[&str]| of[rng.below(of.len() as u64) as usize].to_owned();
-        let arguments = vec![
+        let arguments = [
             format!("--appendonly {}", if log { "yes" } else { "no" }),
             format!("--appendfsync {}", pick(rng, &["always", "everysec", "everysec", "no"])),
             format!("--memtable-bytes {}", pick(rng, &["64kb", "256kb", "4mb", "64mb"])),
@@ -145,7 +149,7 @@ fn run(
             let (address, enough, acknowledged) = (&address, enough.clone(), &acknowledged);
             scope.spawn(move || {
                 let Ok(mut client) = Client::connect(address) else { return };
-                while let Ok(acks) = model.pipeline(&mut client, &mut rng, &progress) {
+                while let Ok(acks) = model.pipeline(&mut client, &mut rng, progress) {
                     let Ok(()) = increment(&mut client, shared_ref) else { return };
                     let before = acknowledged.fetch_add(acks, Ordering::Relaxed);
                     if before < plan.operations && before + acks >= plan.operations {

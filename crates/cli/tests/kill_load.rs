@@ -8,6 +8,10 @@
 //! a file of SET commands in RESP, `SLUICE_KILLS` the number of kills.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "another process lives in the real world: its time, its threads"
+)]
 
 mod common;
 

@@ -104,7 +104,7 @@ impl Client {
                 self.at += looked + end + 2;
                 return if line.is_empty() { Err(invalid("")) } else { Ok(line) };
             }
-            looked = fresh.len().saturating_sub(1) + looked;
+            looked += fresh.len().saturating_sub(1);
             self.fill()?;
         }
     }
@@ -149,11 +149,11 @@ impl Client {
         Ok(keys)
     }
 
-    /// A line of INFO, as a number.
-    pub fn info(&mut self, name: &str) -> u64 {
+    /// The value of a line of INFO.
+    pub fn info(&mut self, name: &str) -> String {
         let info = self.ask(&["INFO", "everything"]).unwrap().text();
         let found = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        found.unwrap_or_else(|| panic!("INFO has no {name}")).trim().parse().unwrap()
+        found.unwrap_or_else(|| panic!("INFO has no {name}")).trim().to_owned()
     }
 }
 
