@@ -5,13 +5,16 @@
 #   apt-cache dumpavail > list && examples/load_packages.sh list | redis-cli --pipe
 #
 # The key is `package:<name>:<version>:<architecture>`; a package that is listed twice with the
-# same three keeps its last stanza. Needs apt-cache (or a file) and awk.
+# same three keeps its last stanza. Needs apt-cache (or a file) and awk. To check a load:
+# examples/verify_packages.sh, which asks this script for the other two forms of the list,
+# `--reads` (a GET for each key) and `--replies` (what a server answers to them).
 set -euo pipefail
 
-if [ "${1:-}" = "-h" ] || [ "${1:-}" = "--help" ]; then
-    sed -n '2,8s/^# \{0,1\}//p' "$0"
-    exit 0
-fi
+form=writes
+case "${1:-}" in
+    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    --reads | --replies) form=${1#--}; shift ;;
+esac
 if [ $# -gt 0 ]; then
     [ -r "$1" ] || { echo "cannot read $1" >&2; exit 1; }
     input() { cat -- "$1"; }
@@ -21,9 +24,10 @@ else
 fi
 
 # LC_ALL=C makes length() count bytes, which is what the protocol wants. Paragraph mode (RS="")
-# gives one stanza a record.
-input "$@" | LC_ALL=C awk '
+# gives one stanza a record. Reads and replies come once a key, in the order of its first stanza.
+input "$@" | LC_ALL=C awk -v form="$form" '
     BEGIN { RS = ""; FS = "\n"; ORS = "" }
+    function bulk(text) { return "$" length(text) "\r\n" text "\r\n" }
     {
         name = version = architecture = ""
         for (line = 1; line <= NF; line++) {
@@ -33,5 +37,16 @@ input "$@" | LC_ALL=C awk '
         }
         if (name == "") next
         key = "package:" name ":" version ":" architecture
-        printf "*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n", length(key), key, length($0), $0
+        if (form == "writes") {
+            print "*3\r\n" bulk("SET") bulk(key) bulk($0)
+            next
+        }
+        if (!(key in stanza)) keys[++count] = key
+        stanza[key] = $0
+    }
+    END {
+        for (at = 1; at <= count; at++) {
+            if (form == "reads") print "*2\r\n" bulk("GET") bulk(keys[at])
+            else print bulk(stanza[keys[at]])
+        }
     }'

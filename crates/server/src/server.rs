@@ -74,6 +74,7 @@ impl Server {
         let stats = (0..worker_count).map(|_| Arc::new(WorkerStats::new(command_count))).collect();
         let shared = Arc::new(Shared::new(db, keyspace, clock, log, config, stats));
         let _ = shared.addresses.set(addresses);
+        note_recovery(&shared);
         let workers = start_workers(&shared, listeners)?;
         Ok(Server { shared, workers })
     }
@@ -117,6 +118,18 @@ pub(crate) fn sync_interval(config: &Config) -> Duration {
     }
 }
 
+/// Says what the start found: an operator must be able to see that something was cut.
+fn note_recovery(shared: &Shared) {
+    let recovery = shared.db.stats().recovery;
+    if !recovery.log_summary.is_empty() {
+        shared.note(Level::Notice, &format!("log: {}", recovery.log_summary));
+    }
+    if recovery.manifest_torn_bytes > 0 {
+        let text = format!("manifest: {} bytes of a torn edit cut", recovery.manifest_torn_bytes);
+        shared.note(Level::Warning, &text);
+    }
+}
+
 fn open_engine(config: &Config) -> Result<Db, StartError> {
     let directory: PathBuf = Path::new(config.get("dir")).join("db");
     let shown = directory.display();
@@ -141,10 +154,9 @@ fn open_engine(config: &Config) -> Result<Db, StartError> {
                 "another server uses this directory: stop it, or choose another --dir"
             }
             ErrorKind::Unsupported => "the data was written by a newer version: start that version",
-            ErrorKind::Corruption => {
-                "the data is damaged: nothing was changed; restore or repair it"
-            }
+            ErrorKind::Corruption => "the data is damaged: restore it from a copy, or repair it",
             ErrorKind::DiskFull => "the disk is full: free some space",
+            ErrorKind::Invalid => "change the parameter of that name, with - for _",
             ErrorKind::Io => "check the directory's owner and permissions",
             _ => "the data directory cannot be used as it is",
         };

@@ -103,7 +103,10 @@ fn flushmemtable(call: &mut Call<'_>, args: &Args<'_>) -> CmdResult {
         [_, _] => return Err(CmdError::new("ERR parameter must be 'ASYNC'")),
         _ => return Err(CmdError::new("ERR wrong number of arguments")),
     };
-    let request = FlushRequest { reason: FlushReason::Manual, ..FlushRequest::default() };
+    // `allow_stall`: a full queue of sealed memtables takes this one too, instead of making this thread
+    // and all its connections wait for room. It stays bounded: writes are stalled by then.
+    let request =
+        FlushRequest { reason: FlushReason::Manual, allow_stall: true, ..FlushRequest::default() };
     let ticket = call.worker.shared.db.flush(request).map_err(|error| engine_error(&error))?;
     if is_async {
         call.reply.ok();
