@@ -84,6 +84,11 @@ impl Server {
         Ok(Server { shared, workers })
     }
 
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Where it listens, with the ports that the system chose.
     pub fn addresses(&self) -> &[SocketAddr] {
         self.shared.addresses.get().map_or(&[], Vec::as_slice)

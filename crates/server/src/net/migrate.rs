@@ -105,3 +105,84 @@ impl Worker {
         self.make_ready(place);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::{SocketAddr, TcpStream};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use crate::{Config, Server};
+
+    fn connect(address: SocketAddr) -> BufReader<TcpStream> {
+        let socket = TcpStream::connect(address).unwrap();
+        // A bound for a hanging test, not a measure.
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        BufReader::new(socket)
+    }
+
+    fn line(client: &mut BufReader<TcpStream>) -> String {
+        let mut line = String::new();
+        client.read_line(&mut line).unwrap();
+        line
+    }
+
+    /// Pipelines of increments, each cut inside a command, until told to stop. Every reply must be
+    /// the next number.
+    fn count_up(address: SocketAddr, key: usize, stop: &AtomicBool) {
+        let mut client = connect(address);
+        let mut expected = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let pipeline = format!("INCR {key}\r\n").repeat(7);
+            let (head, tail) = pipeline.as_bytes().split_at(pipeline.len() - 5);
+            client.get_mut().write_all(head).unwrap();
+            // The rest comes when the others are answered, so the cut piece may move.
+            for _ in 0..6 {
+                expected += 1;
+                assert_eq!(line(&mut client), format!(":{expected}\r\n"));
+            }
+            client.get_mut().write_all(tail).unwrap();
+            expected += 1;
+            assert_eq!(line(&mut client), format!(":{expected}\r\n"));
+        }
+    }
+
+    #[test]
+    fn connections_move_without_their_clients_noticing() {
+        let directory = tempfile::tempdir().unwrap();
+        let dir = directory.path().display().to_string();
+        let arguments = ["--port", "0", "--bind", "127.0.0.1", "--workers", "2", "--dir", &dir];
+        let config = Config::from_arguments(arguments.map(str::to_owned)).unwrap();
+        let server = Server::start(config).unwrap();
+        let (address, shared) = (server.addresses()[0], server.shared());
+        let stop = AtomicBool::new(false);
+        let clients_of = |number: usize| shared.stats[number].clients.load(Ordering::Relaxed);
+        std::thread::scope(|scope| {
+            let mut idle = connect(address);
+            idle.get_mut().write_all(b"CLIENT ID\r\n").unwrap();
+            let id = line(&mut idle);
+            (0..6).for_each(|key| {
+                let stop = &stop;
+                scope.spawn(move || count_up(address, key, stop));
+            });
+            while clients_of(0) + clients_of(1) < 7 {
+                std::thread::yield_now();
+            }
+            for active in [1, 2, 1, 2, 1] {
+                shared.active_workers.store(active, Ordering::Relaxed);
+                while (clients_of(1) == 0) != (active == 1) {
+                    std::thread::yield_now();
+                }
+            }
+            stop.store(true, Ordering::Relaxed);
+            let mut killer = connect(address);
+            let kill = format!("CLIENT KILL ID {}\r\n", id[1..].trim());
+            killer.get_mut().write_all(kill.as_bytes()).unwrap();
+            assert_eq!(line(&mut killer), ":1\r\n");
+            assert_eq!(idle.read(&mut [0]).unwrap(), 0, "killed where it is now");
+        });
+        server.stop_handle().stop();
+        server.wait().unwrap();
+    }
+}
