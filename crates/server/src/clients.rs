@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::atomic::{
-    AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering,
+    AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
 };
 use std::sync::{Arc, Mutex};
 
@@ -28,7 +28,11 @@ pub(crate) struct Client {
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
     pub(crate) fd: i32,
-    pub(crate) worker: usize,
+    /// The worker that serves it; the owner stores its number when it takes the connection over.
+    pub(crate) worker: AtomicUsize,
+    /// `CLIENT KILL` named it. Set before the message goes out: whoever takes the connection over
+    /// at that moment finds it here.
+    pub(crate) killed: AtomicBool,
     pub(crate) created_ms: u64,
     pub(crate) seen_ms: AtomicU64,
     pub(crate) db: AtomicU32,
@@ -65,7 +69,8 @@ impl Client {
             peer,
             local,
             fd,
-            worker,
+            worker: AtomicUsize::new(worker),
+            killed: AtomicBool::new(false),
             created_ms: now_ms,
             seen_ms: AtomicU64::new(now_ms),
             db: AtomicU32::new(0),

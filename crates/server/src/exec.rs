@@ -327,7 +327,9 @@ impl WorkerContext {
         self.now_us = self.clock.monotonic_us();
         let stats = &self.stats.commands[usize::from(entry.id.0)];
         stats.calls.add(1);
-        stats.usec.add(self.now_us.saturating_sub(began_us));
+        let usec = self.now_us.saturating_sub(began_us);
+        stats.usec.add(usec);
+        self.executed_us += usec;
         if failed {
             stats.failed.add(1);
         }

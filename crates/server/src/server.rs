@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mio::{Poll, Waker};
@@ -13,7 +14,7 @@ use sluicedb::{Db, ErrorKind, Options};
 
 use crate::config::Config;
 use crate::log::{Level, Log};
-use crate::net::{Listener, Mailbox, Worker, bind};
+use crate::net::{Listener, Mailbox, Placement, Worker, bind};
 use crate::shared::{Shared, StopMode, WorkerContext};
 use crate::stats::WorkerStats;
 
@@ -66,17 +67,27 @@ impl Server {
         let keyspace =
             Keyspace::open(db.clone(), KeyspaceOptions { databases: number("databases") as u32 })
                 .map_err(|error| StartError(format!("cannot open the keyspace: {error}")))?;
-        let worker_count = match number("workers") {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            count => count as usize,
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        // A number that was asked for is used as it is, all the time.
+        let (worker_count, placement) = match number("workers") {
+            0 => (cores, Some(Placement::new(cores))),
+            count => (count as usize, None),
         };
         let command_count = crate::registry::table().len();
         let stats = (0..worker_count).map(|_| Arc::new(WorkerStats::new(command_count))).collect();
         let shared = Arc::new(Shared::new(db, keyspace, clock, log, config, stats));
         let _ = shared.addresses.set(addresses);
         note_recovery(&shared);
-        let workers = start_workers(&shared, listeners)?;
+        if placement.is_some() {
+            shared.active_workers.store(1, Ordering::Relaxed);
+        }
+        let workers = start_workers(&shared, listeners, placement)?;
         Ok(Server { shared, workers })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// Where it listens, with the ports that the system chose.
@@ -167,6 +178,7 @@ fn open_engine(config: &Config) -> Result<Db, StartError> {
 fn start_workers(
     shared: &Arc<Shared>,
     listeners: Vec<Listener>,
+    mut placement: Option<Placement>,
 ) -> Result<Vec<JoinHandle>, StartError> {
     let failed = |error: std::io::Error| StartError(format!("cannot start a worker: {error}"));
     let mut polls = Vec::new();
@@ -185,9 +197,10 @@ fn start_workers(
         let shared = Arc::clone(shared);
         // A worker is built on its own thread: its buffers then come from that thread's arenas.
         let listeners = listeners.take().unwrap_or_default();
+        let placement = placement.take();
         let body = move || {
             let cx = WorkerContext::new(Arc::clone(&shared), mailbox, stats);
-            match Worker::new(number, poll, cx, listeners) {
+            match Worker::new(number, poll, cx, listeners, placement) {
                 Ok(worker) => worker.run(),
                 Err(error) => {
                     shared.note(Level::Warning, &format!("cannot start a worker: {error}"));

@@ -2,7 +2,7 @@
 //! ([`WorkerContext`]).
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use sluice_keyspace::{Keyspace, LatchSet, Txn};
@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) output_rate: Rate,
     pub(crate) expired_keys: AtomicU64,
     pub(crate) stats: Vec<Arc<WorkerStats>>,
+    /// How many workers, the first ones, have connections.
+    pub(crate) active_workers: AtomicUsize,
     pub(crate) mailboxes: OnceLock<Vec<Arc<Mailbox>>>,
     pub(crate) addresses: OnceLock<Vec<SocketAddr>>,
     pub(crate) started_ms: u64,
@@ -84,6 +86,7 @@ impl Shared {
             input_rate: Rate::default(),
             output_rate: Rate::default(),
             expired_keys: AtomicU64::new(0),
+            active_workers: AtomicUsize::new(stats.len()),
             stats,
             mailboxes: OnceLock::new(),
             addresses: OnceLock::new(),
@@ -142,6 +145,15 @@ impl Shared {
         *crate::lock(&self.stop_mode)
     }
 
+    /// The active worker with the fewest connections.
+    pub(crate) fn least_loaded_worker(&self) -> usize {
+        let active = self.active_workers.load(Ordering::Relaxed).max(1);
+        let workers = self.stats.iter().take(active).enumerate();
+        workers
+            .min_by_key(|(_, stats)| stats.clients.load(Ordering::Relaxed))
+            .map_or(0, |(number, _)| number)
+    }
+
     /// A number added up over the workers.
     pub(crate) fn total(&self, of: impl Fn(&WorkerStats) -> u64) -> u64 {
         self.stats.iter().map(|stats| of(stats)).sum()
@@ -168,6 +180,8 @@ pub(crate) struct WorkerContext {
     pub(crate) conn_wrote: bool,
     /// A data command ran in this turn.
     pub(crate) ran_data: bool,
+    /// Microseconds spent on commands since the worker last looked.
+    pub(crate) executed_us: u64,
     /// The number of the next awaited completion.
     next_wait: u64,
 }
@@ -189,6 +203,7 @@ impl WorkerContext {
             turn_position: None,
             conn_wrote: false,
             ran_data: false,
+            executed_us: 0,
             next_wait: 1,
             shared,
             mailbox,

@@ -50,6 +50,10 @@ pub(crate) struct WorkerStats {
     pub(crate) stalls: Counter,
     /// Connections this worker has, those on their way to it included.
     pub(crate) clients: AtomicU64,
+    /// Thousandths of the time since the last tick but one that it was not waiting for events, and
+    /// that it ran commands.
+    pub(crate) busy: AtomicU64,
+    pub(crate) executing: AtomicU64,
 }
 
 impl WorkerStats {
@@ -66,6 +70,8 @@ impl WorkerStats {
             log_flushes: Counter::default(),
             stalls: Counter::default(),
             clients: AtomicU64::new(0),
+            busy: AtomicU64::new(0),
+            executing: AtomicU64::new(0),
         }
     }
 

@@ -104,7 +104,10 @@ pub(super) fn kill(call: &mut Call<'_>, args: &Args<'_>) -> CmdResult {
             // It gets its reply first.
             call.flow = Flow::Close;
         } else if let Some(mailboxes) = call.worker.shared.mailboxes.get() {
-            mailboxes[client.worker].send(Message::Kill { client: client.id });
+            // In this order: see net/migrate.rs.
+            client.killed.store(true, Ordering::SeqCst);
+            let owner = client.worker.load(Ordering::SeqCst);
+            mailboxes[owner].send(Message::Kill { client: client.id });
         }
     }
     match (is_old_form, count) {

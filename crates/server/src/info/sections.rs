@@ -35,6 +35,7 @@ pub(super) fn server(shared: &Shared, out: &mut Section) {
     out.line("executable", std::env::current_exe().unwrap_or_default().display());
     out.line("config_file", config.path().map_or(String::new(), |path| path.display().to_string()));
     out.line("io_threads_active", u8::from(shared.stats.len() > 1));
+    out.line("workers_active", shared.active_workers.load(Ordering::Relaxed));
     out.line("workers", shared.stats.len());
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use mio::net::TcpStream;
-use mio::{Interest, Token};
 
 use super::conn::Conn;
 use super::listener::prepare;
@@ -59,10 +58,7 @@ impl Worker {
 
     fn hand_over(&mut self, stream: TcpStream) {
         let shared = &self.cx.shared;
-        let workers = shared.stats.iter().enumerate();
-        let number = workers
-            .min_by_key(|(_, stats)| stats.clients.load(Ordering::Relaxed))
-            .map_or(0, |(number, _)| number);
+        let number = shared.least_loaded_worker();
         // Counted here, so that the next choice knows of it; the owner counts it down.
         shared.stats[number].clients.fetch_add(1, Ordering::Relaxed);
         match shared.mailboxes.get().and_then(|all| all.get(number)) {
@@ -72,20 +68,11 @@ impl Worker {
     }
 
     /// Makes an accepted socket a connection of this worker.
-    pub(super) fn adopt(&mut self, mut stream: TcpStream) {
-        let place = self.free.pop().unwrap_or(self.conns.len());
-        let interest = Interest::READABLE | Interest::WRITABLE;
+    pub(super) fn adopt(&mut self, stream: TcpStream) {
         let prepared = prepare(&stream, self.cx.settings.tcp_keepalive)
-            .and_then(|()| Ok((stream.peer_addr()?, stream.local_addr()?)))
-            .and_then(|addresses| {
-                self.poll.registry().register(&mut stream, Token(place), interest)?;
-                Ok(addresses)
-            });
+            .and_then(|()| Ok((stream.peer_addr()?, stream.local_addr()?)));
         let Ok(addresses) = prepared else {
             // The peer is gone already.
-            if place < self.conns.len() {
-                self.free.push(place);
-            }
             self.cx.stats.clients.fetch_sub(1, Ordering::Relaxed);
             return;
         };
@@ -95,15 +82,8 @@ impl Worker {
         let client = Arc::new(Client::new(id, addresses, fd, self.number, self.cx.now_ms));
         shared.clients.add(&client);
         let session = Session::new(client, self.cx.settings.password.is_empty());
-        let conn = Box::new(Conn::new(stream, session));
-        match self.conns.get_mut(place) {
-            Some(slot) => *slot = Some(conn),
-            None => self.conns.push(Some(conn)),
-        }
-        self.live += 1;
         self.cx.stats.connections.add(1);
-        // Its first bytes may have come before it was registered.
-        self.make_ready(place);
+        self.settle(Box::new(Conn::new(stream, session)));
     }
 }
 

@@ -7,11 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use mio::Waker;
 use mio::net::TcpStream;
 
+use super::conn::Conn;
+
 /// Something that happened elsewhere.
 #[derive(Debug)]
 pub(crate) enum Message {
     /// A connection that this worker shall serve.
     Accepted(TcpStream),
+    /// A connection that another worker gives to this one.
+    Moved(Box<Conn>),
     /// The log is durable up to the end of this worker's turn, or cannot be made so.
     Durable { turn: u64, result: Result<(), String> },
     /// Memtable room may be there again.

@@ -63,6 +63,8 @@ impl Worker {
         let outcome = if conn.input.is_empty() {
             let mut scratch = std::mem::take(&mut self.scratch);
             let outcome = conn.socket.read(&mut scratch);
+            // The time of the read is not the first command's.
+            self.cx.now_us = self.cx.clock.monotonic_us();
             if let Ok(count @ 1..) = outcome {
                 let consumed = self.run_commands(place, conn, &scratch[..count]);
                 conn.input.keep(&scratch[consumed..count]);
@@ -71,6 +73,7 @@ impl Worker {
             outcome.map(|count| (SCRATCH_BYTES, count))
         } else {
             let outcome = conn.input.read(&mut conn.socket, conn.missing);
+            self.cx.now_us = self.cx.clock.monotonic_us();
             if let Ok((_, 1..)) = outcome {
                 self.run_buffered(place, conn);
             }

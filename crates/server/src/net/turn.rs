@@ -38,6 +38,9 @@ impl Worker {
         if self.touched.is_empty() {
             self.touched = touched;
         }
+        if std::mem::take(&mut self.rebalance_due) {
+            self.rebalance();
+        }
         self.reuse_freed_places();
     }
 

@@ -19,6 +19,7 @@ use mio::{Events, Interest, Poll, Token};
 use super::conn::{Conn, Wait};
 use super::listener::Listener;
 use super::mailbox::{Mailbox, Message};
+use super::placement::Placement;
 use crate::log::Level;
 use crate::shared::WorkerContext;
 
@@ -59,6 +60,13 @@ pub(crate) struct Worker {
     room_requested: bool,
     pub(super) next_tick_us: u64,
     pub(super) live: usize,
+    /// Worker 0 has it when the number of active workers follows the load.
+    pub(super) placement: Option<Placement>,
+    /// The tick has come to look for connections that another worker should have.
+    pub(super) rebalance_due: bool,
+    /// Microseconds spent waiting for events, and when they were last looked at.
+    idle_us: u64,
+    measured_us: u64,
 }
 
 impl Worker {
@@ -67,6 +75,7 @@ impl Worker {
         poll: Poll,
         cx: WorkerContext,
         listeners: Vec<Listener>,
+        placement: Option<Placement>,
     ) -> io::Result<Worker> {
         let mut worker = Worker {
             number,
@@ -87,6 +96,10 @@ impl Worker {
             room_requested: false,
             next_tick_us: 0,
             live: 0,
+            placement,
+            rebalance_due: false,
+            idle_us: 0,
+            measured_us: 0,
         };
         for (index, listener) in worker.listeners.iter_mut().take(LISTENERS_MAX).enumerate() {
             let token = Token(FIRST_LISTENER - index);
@@ -100,6 +113,7 @@ impl Worker {
         let mut events = Events::with_capacity(EVENTS_MAX);
         while !self.cx.shared.is_stopping() {
             let wait = if self.ready.is_empty() { self.sleep() } else { Duration::ZERO };
+            let idle_from_us = self.cx.clock.monotonic_us();
             match self.poll.poll(&mut events, Some(wait)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -111,6 +125,7 @@ impl Worker {
             }
             self.turn += 1;
             self.cx.begin_turn();
+            self.idle_us += self.cx.now_us.saturating_sub(idle_from_us);
             let carried = std::mem::take(&mut self.ready);
             for event in &events {
                 self.note_event(event);
@@ -173,6 +188,7 @@ impl Worker {
         for message in messages.drain(..) {
             match message {
                 Message::Accepted(stream) => self.adopt(stream),
+                Message::Moved(conn) => self.settle(conn),
                 Message::Durable { turn, result } => self.release(turn, &result),
                 Message::Room => {
                     self.room_requested = false;
@@ -252,12 +268,28 @@ impl Worker {
             Wait::No | Wait::Done { .. } => false,
         });
         self.close_idle();
+        self.measure();
+        self.rebalance_due = true;
         if self.number == 0 {
+            self.place();
             crate::cron::run(&mut self.cx);
             if std::mem::take(&mut self.accept_again) {
                 (0..self.listeners.len()).for_each(|index| self.accept_all(index));
             }
         }
+    }
+
+    /// Publishes what the time since the last tick went into.
+    fn measure(&mut self) {
+        let now_us = self.cx.now_us;
+        let elapsed = now_us.saturating_sub(self.measured_us).max(1);
+        let permille = |part: u64| (part * 1000 / elapsed).min(1000);
+        let stats = &self.cx.stats;
+        stats.busy.store(1000 - permille(self.idle_us), Ordering::Relaxed);
+        stats.executing.store(permille(self.cx.executed_us), Ordering::Relaxed);
+        self.measured_us = now_us;
+        self.idle_us = 0;
+        self.cx.executed_us = 0;
     }
 
     fn close_idle(&mut self) {
