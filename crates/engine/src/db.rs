@@ -344,6 +344,11 @@ impl Db {
         stats(self.core())
     }
 
+    /// The errors of background jobs that stand, as `job: message`; empty when all is well.
+    pub fn background_errors(&self) -> Vec<String> {
+        background_errors(self.core())
+    }
+
     /// Ends the database: no write begins any more, `flush` decides whether memtables go to
     /// tables first, the log is synced, threads are joined, the directory is unlocked. Later calls
     /// answer `Closed`; closing again does nothing.
@@ -447,6 +452,10 @@ fn close(core: &Arc<Core>, flush: bool) -> Result<()> {
     outcome.and(logged)
 }
 
+fn background_errors(core: &Core) -> Vec<String> {
+    core.health.errors().iter().map(|(job, error)| format!("{job}: {error}")).collect()
+}
+
 fn stats(core: &Arc<Core>) -> Stats {
     let state = core.read_state.load_full();
     let accounts = core.commit.lock().accounts.clone();
@@ -480,8 +489,7 @@ fn stats(core: &Arc<Core>) -> Stats {
         ..Stats::default()
     };
     stats.flushes = stats.flushes_by_reason.iter().map(|(_, count)| count).sum();
-    let errors = core.health.errors();
-    stats.background_errors = errors.iter().map(|(job, e)| format!("{job}: {e}")).collect();
+    stats.background_errors = background_errors(core);
     for cf in state.families() {
         let account = accounts.get(cf.family.slot()).cloned().flatten();
         let (reserved, first) = account.map_or((0, None), |a| (a.reserved, a.first));

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sluicedb::{Ack, WriteOptions};
 
+use crate::log::Level;
 use crate::shared::WorkerContext;
 
 /// Keys deleted in one step: 200 small deletes take well under a millisecond.
@@ -18,6 +19,7 @@ const PURGE_STEP: usize = 2000;
 
 pub(crate) fn run(cx: &mut WorkerContext) {
     sample(cx);
+    note_errors(cx);
     let options =
         WriteOptions { ack: Ack::Memory, wal: cx.settings.log, deadline: Some(Duration::ZERO) };
     for _ in 0..EXPIRE_STEPS_MAX {
@@ -35,6 +37,22 @@ pub(crate) fn run(cx: &mut WorkerContext) {
         cx.ran_data = true;
         let _ = cx.shared.keyspace.maintenance(PURGE_STEP, &options);
     }
+}
+
+/// Writes errors of background jobs into the log when they begin, change or end.
+fn note_errors(cx: &WorkerContext) {
+    let errors = cx.shared.db.background_errors();
+    let mut noted = crate::lock(&cx.shared.noted_errors);
+    if *noted == errors {
+        return;
+    }
+    for error in errors.iter().filter(|error| !noted.contains(error)) {
+        cx.shared.note(Level::Warning, &format!("background job failed: {error}"));
+    }
+    if errors.is_empty() {
+        cx.shared.note(Level::Notice, "background jobs work again");
+    }
+    *noted = errors;
 }
 
 fn sample(cx: &WorkerContext) {

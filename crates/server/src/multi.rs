@@ -145,6 +145,8 @@ fn run(call: &mut Call<'_>, queue: &Queue) -> Result<(), Stop> {
         add_latches(&mut worker.latches, table().entry(id), &args);
     }
     worker.txn.begin_write(worker.now_ms, &worker.latches);
+    // Even the null reply tells of what another connection committed.
+    worker.ran_data = true;
     if let Some(watches) = call.session.watches.as_ref().filter(|watches| !watches.is_empty()) {
         match worker.txn.watches_hold(watches) {
             Ok(true) => {}

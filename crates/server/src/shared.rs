@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) input_rate: Rate,
     pub(crate) output_rate: Rate,
     pub(crate) expired_keys: AtomicU64,
+    /// Background errors that the log has been told of.
+    pub(crate) noted_errors: Mutex<Vec<String>>,
     pub(crate) stats: Vec<Arc<WorkerStats>>,
     /// How many workers, the first ones, have connections.
     pub(crate) active_workers: AtomicUsize,
@@ -86,6 +88,7 @@ impl Shared {
             input_rate: Rate::default(),
             output_rate: Rate::default(),
             expired_keys: AtomicU64::new(0),
+            noted_errors: Mutex::default(),
             active_workers: AtomicUsize::new(stats.len()),
             stats,
             mailboxes: OnceLock::new(),

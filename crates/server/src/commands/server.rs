@@ -9,6 +9,7 @@ use sluicedb::{FlushReason, FlushRequest};
 use super::container::{ADMIN, BASE, row};
 use crate::REDIS_VERSION;
 use crate::command::{Args, CmdError, CmdResult, Command, Flags};
+use crate::config::DebugCommands;
 use crate::exec::{Call, Flow, engine_error};
 use crate::net::Message;
 use crate::shared::StopMode;
@@ -163,7 +164,12 @@ fn lolwut(call: &mut Call<'_>, _: &Args<'_>) -> CmdResult {
 }
 
 fn debug(call: &mut Call<'_>, args: &Args<'_>) -> CmdResult {
-    if !call.worker.settings.debug_commands {
+    let allowed = match call.worker.settings.debug_commands {
+        DebugCommands::No => false,
+        DebugCommands::Local => call.session.client.peer.ip().is_loopback(),
+        DebugCommands::Yes => true,
+    };
+    if !allowed {
         return Err(CmdError::new(
             "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", \
              you can run it from a local connection, otherwise you need to set this option in the \

@@ -15,7 +15,7 @@ use std::{fmt, path::PathBuf};
 
 pub(crate) use file::{rewrite, split_line};
 pub(crate) use kind::parse_memory;
-pub use settings::{Fsync, Settings};
+pub use settings::{DebugCommands, Fsync, Settings};
 pub(crate) use table::{PARAMETERS, find, names};
 
 /// All parameters with the values in force.

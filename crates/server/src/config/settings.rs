@@ -5,6 +5,15 @@ use std::time::Duration;
 
 use super::{Config, parse_memory};
 
+/// Who may use DEBUG.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DebugCommands {
+    No,
+    /// Connections from this machine.
+    Local,
+    Yes,
+}
+
 /// When a reply to a write may leave, and when the log is synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fsync {
@@ -40,7 +49,7 @@ pub struct Settings {
     /// Microseconds; negative: off.
     pub slowlog_us: i64,
     pub slowlog_len: usize,
-    pub debug_commands: bool,
+    pub debug_commands: DebugCommands,
 }
 
 impl Settings {
@@ -82,7 +91,11 @@ impl Settings {
                 .map(Duration::from_millis),
             slowlog_us: number("slowlog-log-slower-than"),
             slowlog_len: size("slowlog-max-len"),
-            debug_commands: config.get("enable-debug-command") != "no",
+            debug_commands: match config.get("enable-debug-command") {
+                "yes" => DebugCommands::Yes,
+                "local" => DebugCommands::Local,
+                _ => DebugCommands::No,
+            },
         }
     }
 }

@@ -56,7 +56,7 @@ pub(crate) static PARAMETERS: &[Parameter] = &[
     fixed("tls-port", INT, "0"),
     // identity, files, log
     fixed("dir", Kind::Text, "./"),
-    fixed("databases", COUNT, "16"),
+    fixed("databases", Kind::Int { min: 1, max: 16384 }, "16"),
     row("loglevel", Kind::Enum(&["debug", "verbose", "notice", "warning"]), "notice"),
     fixed("logfile", Kind::Text, ""),
     fixed("pidfile", Kind::Text, ""),

@@ -74,7 +74,8 @@ pub(super) fn memory(shared: &Shared, out: &mut Section) {
                 + client.queued_bytes.load(Ordering::Relaxed)
         })
         .sum();
-    let used = engine.memtable_bytes + engine.block_cache_bytes + clients;
+    let engine_bytes = engine.memtable_bytes + engine.block_cache_bytes + engine.table_pinned_bytes;
+    let used = engine_bytes + clients;
     let resident = process::resident_bytes();
     let peak = shared.peak_memory.fetch_max(used, Ordering::Relaxed).max(used);
     let config = shared.config();
@@ -85,7 +86,7 @@ pub(super) fn memory(shared: &Shared, out: &mut Section) {
     out.line("used_memory_peak_perc", format!("{:.2}%", used as f64 * 100.0 / peak.max(1) as f64));
     out.line("used_memory_overhead", clients);
     out.line("used_memory_startup", 0);
-    out.line("used_memory_dataset", engine.memtable_bytes + engine.block_cache_bytes);
+    out.line("used_memory_dataset", engine_bytes);
     out.bytes("total_system_memory", process::machine_bytes());
     out.bytes("used_memory_lua", 0);
     out.bytes("maxmemory", number("maxmemory"));
@@ -94,6 +95,7 @@ pub(super) fn memory(shared: &Shared, out: &mut Section) {
     out.line("memtable_bytes", engine.memtable_bytes);
     out.line("sealed_memtables", engine.sealed_memtables);
     out.line("block_cache_bytes", engine.block_cache_bytes);
+    out.line("table_pinned_bytes", engine.table_pinned_bytes);
     out.line("mem_fragmentation_ratio", format!("{:.2}", resident as f64 / used.max(1) as f64));
     out.line("mem_clients_slaves", 0);
     out.line("mem_clients_normal", clients);
@@ -120,7 +122,9 @@ pub(super) fn persistence(shared: &Shared, out: &mut Section) {
     out.line("aof_last_rewrite_time_sec", -1);
     out.line("aof_current_rewrite_time_sec", -1);
     out.line("aof_last_bgrewrite_status", "ok");
-    out.line("aof_last_write_status", "ok");
+    let errors = &engine.background_errors;
+    let log_fails = errors.iter().any(|error| error.starts_with("log: "));
+    out.line("aof_last_write_status", if log_fails { "err" } else { "ok" });
     out.line("position_visible", positions.visible);
     out.line("position_durable", positions.durable);
     out.line("position_flushed", positions.flushed);
@@ -129,6 +133,10 @@ pub(super) fn persistence(shared: &Shared, out: &mut Section) {
     out.line("table_bytes", engine.table_bytes);
     out.line("flushes", engine.flushes);
     out.line("compactions", engine.compactions);
+    out.line("background_errors", errors.len());
+    for (index, error) in errors.iter().enumerate() {
+        out.line(&format!("background_error_{index}"), error.replace(['\r', '\n'], " "));
+    }
 }
 
 pub(super) fn replication(shared: &Shared, out: &mut Section) {
