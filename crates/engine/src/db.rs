@@ -407,8 +407,13 @@ fn drop_family(core: &Arc<Core>, cf: &ColumnFamily) -> Result<()> {
     if core.read_state.load().cf(cf.slot()).is_none() {
         return Err(gone());
     }
-    let edit = VersionEdit { dropped: vec![cf.id()], ..VersionEdit::default() };
-    core.versions.apply(core, edit, |_| {
+    core.check_open(&core.commit.lock())?;
+    // Looked at again under the lock: of two who drop it at once, one is late.
+    let edit = |state: &VersionState| match state.cf(cf.id()) {
+        Some(_) => Ok(VersionEdit { dropped: vec![cf.id()], ..VersionEdit::default() }),
+        None => Err(gone()),
+    };
+    core.versions.apply_with(core, edit, |_| {
         let mut state = core.commit.lock();
         if let Some(Some(account)) = state.accounts.get(cf.slot()) {
             core.memtable_bytes.sub(account.reserved);
@@ -446,6 +451,7 @@ fn close(core: &Arc<Core>, flush: bool) -> Result<()> {
     core.background.join();
     let closed = Error::new(ErrorKind::Closed, "the database closed before the flush was done");
     core.flushes.abandon_all(&closed);
+    core.versions.close();
     let logged = core.wal.close();
     core.store.collect_garbage();
     core.lock.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -10,7 +10,7 @@ use crate::{
     tables::{self, TableHandle, TableStore, VersionState},
     version::VersionEdit,
 };
-use sluice_base::{CfId, FileNo};
+use sluice_base::{CfId, Error, ErrorKind, FileNo};
 use std::sync::{Arc, Mutex, PoisonError};
 
 #[derive(Debug)]
@@ -20,6 +20,11 @@ pub(crate) struct Versions(Mutex<Inner>);
 pub(crate) struct Inner {
     pub state: VersionState,
     manifest: ManifestWriter,
+    /// Tables of a failed edit that nobody will try again. The torn edit may yet be found whole,
+    /// so they stay until a new manifest has settled what happened.
+    forsaken: Vec<FileNo>,
+    /// No edit is made any more: the directory may belong to somebody else.
+    closed: bool,
 }
 
 impl Inner {
@@ -35,7 +40,7 @@ impl Inner {
 
 impl Versions {
     pub(crate) fn new(state: VersionState, manifest: ManifestWriter) -> Versions {
-        Versions(Mutex::new(Inner { state, manifest }))
+        Versions(Mutex::new(Inner { state, manifest, forsaken: Vec::new(), closed: false }))
     }
 
     /// As [`Versions::apply_with`], for an edit that does not depend on the present state.
@@ -62,12 +67,16 @@ impl Versions {
         publish: impl FnOnce(&Inner),
     ) -> Result<()> {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.closed {
+            return Err(Error::new(ErrorKind::Closed, "the database is closed"));
+        }
         let mut edit = edit(&inner.state)?;
         edit.next_file = Some(core.files.peek());
         let next = inner.state.apply(&edit)?;
         if !inner.manifest.is_usable() || inner.manifest.should_rotate() {
-            let Inner { state, manifest } = &mut *inner;
+            let Inner { state, manifest, forsaken, .. } = &mut *inner;
             manifest.rotate(core.files.next(), state)?;
+            forsaken.drain(..).for_each(|file| core.store.discard(file));
         }
         inner.manifest.append(&edit)?;
         let retired = retired(&inner.state, &edit);
@@ -80,6 +89,23 @@ impl Versions {
             }
         }
         Ok(())
+    }
+
+    /// Lets go of tables whose edit failed and is not tried again: at once where the manifest
+    /// cannot hold the edit, otherwise when a new one has begun.
+    pub(crate) fn forsake(&self, store: &TableStore, files: impl Iterator<Item = FileNo>) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.manifest.is_usable() {
+            files.for_each(|file| store.discard(file));
+        } else {
+            inner.forsaken.extend(files);
+        }
+    }
+
+    /// Refuses every edit from now on; one under way is waited for. After it the directory can be
+    /// unlocked, whatever callers' threads are still at.
+    pub(crate) fn close(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
     }
 
     /// Size of the manifest in bytes.

@@ -347,8 +347,8 @@ fn one_call_fails(
         Some(rule) => run.fs.fired(rule) > 0,
         None => run.fs.calls_seen() >= n,
     };
-    if (!struck || way == Way::Short)
-        && let Err(error) = &outcome
+    if let Err(error) = &outcome
+        && (!struck || way == Way::Short)
     {
         panic!("{label}: nothing failed, and yet: {error}");
     }

@@ -262,3 +262,74 @@ fn a_family_dropped_during_an_install_does_not_take_the_log_of_others() {
         assert_eq!(after.get(&after.default_cf(), b"k").unwrap().unwrap().len(), 2000);
     }
 }
+
+#[test]
+fn a_compaction_whose_edit_fails_again_and_again_does_not_fill_the_disk() {
+    let disk = Arc::new(MemFs::new());
+    let fs = FaultFs::new(Arc::<MemFs>::clone(&disk));
+    let db = Db::open("/db", options(Arc::new(fs.clone()), Background::Stepped)).unwrap();
+    let cf = db.default_cf();
+    for _ in 0..2 {
+        put(&db, &cf, b"k", Ack::Os, true);
+        let ticket = flush(&db, &cf);
+        finish(&db, &ticket);
+    }
+    let is_manifest = |path: &std::path::Path| path.to_string_lossy().contains("MANIFEST");
+    for _ in 0..6 {
+        let rule = fs.add(Rule::on(Op::SyncData).path(is_manifest).fail(Failure::EIO));
+        db.compact(&cf, None, None).unwrap_err();
+        fs.remove(rule);
+    }
+    db.compact(&cf, None, None).unwrap();
+    while db.step() {}
+    let is_table = |path: &std::path::Path| path.extension().is_some_and(|e| e == "sst");
+    let tables = disk.list().iter().filter(|(path, _)| is_table(path)).count() as u64;
+    assert_eq!(tables, db.stats().table_files, "tables that nothing names");
+}
+
+#[test]
+fn a_close_ends_a_manual_compaction_before_the_directory_is_let_go_of() {
+    let disk = Arc::new(MemFs::new());
+    let fs = FaultFs::new(Arc::<MemFs>::clone(&disk));
+    let db = Db::open("/db", options(Arc::new(fs.clone()), Background::Stepped)).unwrap();
+    let cf = db.default_cf();
+    for _ in 0..2 {
+        put(&db, &cf, b"k", Ack::Os, true);
+        let ticket = flush(&db, &cf);
+        finish(&db, &ticket);
+    }
+    // Hold the compaction in the middle of its output.
+    let gate = Gate::new();
+    fs.add(Rule::on(Op::SyncData).path_ends_with(".sst").hold(&gate));
+    std::thread::scope(|scope| {
+        let compaction = scope.spawn(|| db.compact(&cf, None, None));
+        gate.wait_until_reached();
+        db.close(false).unwrap();
+        let manifests = |disk: &MemFs| disk.list().into_iter().collect::<Vec<_>>();
+        let before = manifests(&disk).iter().find(|(p, _)| is_named(p, "MANIFEST")).cloned();
+        gate.open();
+        assert_eq!(compaction.join().unwrap().unwrap_err().kind(), ErrorKind::Closed);
+        let after = manifests(&disk).iter().find(|(p, _)| is_named(p, "MANIFEST")).cloned();
+        assert_eq!(before, after, "the manifest was written after the close");
+    });
+    let again = Db::open("/db", options(Arc::<MemFs>::clone(&disk), Background::Stepped)).unwrap();
+    assert!(again.get(&again.default_cf(), b"k").unwrap().is_some());
+}
+
+fn is_named(path: &std::path::Path, name: &str) -> bool {
+    path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(name))
+}
+
+#[test]
+fn p04_a_batch_to_a_dropped_family_is_refused_whole() {
+    let (_disk, db) = stepped();
+    let gone = db.create_column_family("gone", CfOptions::default()).unwrap();
+    db.drop_column_family(&gone).unwrap();
+    let before = (db.positions(), db.stats().memtable_bytes);
+    let mut batch = WriteBatch::new();
+    batch.put(&db.default_cf(), b"k", b"v");
+    batch.put(&gone, b"k", b"v");
+    let error = db.write(&batch, &WriteOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    assert_eq!((db.positions(), db.stats().memtable_bytes), before);
+}

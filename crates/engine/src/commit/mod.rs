@@ -162,6 +162,13 @@ fn reserve(
         let turn = core.room.turn();
         let mut state = core.commit.lock();
         core.check_writable(&state)?;
+        let is_gone = |share: &CfShare| !matches!(state.accounts.get(share.slot), Some(Some(_)));
+        if let Some(share) = batch.shares().iter().find(|share| is_gone(share)) {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("column family {} has been dropped; nothing was written", share.cf),
+            ));
+        }
         let mut sealed = false;
         if let Err(stall) = admit(core, &mut state, batch.shares(), &mut sealed) {
             drop(state);

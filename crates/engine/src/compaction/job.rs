@@ -17,6 +17,7 @@ use crate::{
     iter::LevelIter,
     rewrite::Keeper,
     table_source::{MergeIter, Source, TableRun, table_iter},
+    tables::VersionState,
     version::{TableMeta, VersionEdit},
 };
 use sluice_base::{Error, ErrorKind, FileNo, Level, Trailer};
@@ -28,21 +29,39 @@ const STOP_CHECK_ENTRIES: u64 = 4096;
 
 pub(super) fn run(core: &Arc<Core>, job: &Job) -> Result<()> {
     let compaction = &job.compaction;
+    let mut made = Vec::new();
     let edit = if compaction.kind == CompactionKind::Move {
         compaction.move_edit()
     } else {
         let outputs = merge(core, job)?;
         if !outputs.is_empty() {
             let dir = &core.store.dir;
-            core.store.fs.sync_dir(dir).map_err(|e| Error::io("sync the database directory", e))?;
+            if let Err(error) = core.store.fs.sync_dir(dir) {
+                outputs.iter().for_each(|meta| core.store.discard(meta.file));
+                return Err(Error::io("sync the database directory", error));
+            }
         }
         core.stats.compaction_bytes_in.add(compaction.input_bytes());
         core.stats.compaction_bytes_out.add(outputs.iter().map(|meta| meta.bytes).sum());
+        made.extend(outputs.iter().map(|meta| meta.file));
         compaction.edit(outputs)
     };
-    core.versions.apply(core, VersionEdit::from(edit), |versions| {
+    let mut is_dropped = false;
+    let edit = |state: &VersionState| {
+        is_dropped = state.cf(compaction.cf).is_none();
+        match is_dropped {
+            true => Err(Error::new(ErrorKind::NotFound, "the column family has been dropped")),
+            false => Ok(VersionEdit::from(edit)),
+        }
+    };
+    let applied = core.versions.apply_with(core, edit, |versions| {
         core.read_state.update(&[job.slot], |_, cf| versions.refresh(cf));
-    })
+    });
+    if applied.is_err() {
+        core.versions.forsake(&core.store, made.into_iter());
+    }
+    // Its tables went with it: there is nothing left to do.
+    if is_dropped { Ok(()) } else { applied }
 }
 
 /// The outputs written so far; discards them when the job fails.

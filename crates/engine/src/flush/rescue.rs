@@ -12,8 +12,8 @@
 //! Each step is tried again until it succeeds: writing comes back by itself once the disk works,
 //! or has room (P9). Reads notice nothing.
 //!
-//! Order that matters: the refusal is set before the commit lock is taken for the seal. A writer
-//! either has left the lock, and is sealed, or comes later, and is refused.
+//! The refusal, the seal and the end of the refusal happen under the commit lock. A writer either
+//! has left it before, and is sealed, or comes later, and is refused.
 
 use super::{FlushReason, Progress};
 use crate::{core::Core, version::VersionEdit};
@@ -25,9 +25,14 @@ const RETRY_US: u64 = 500_000;
 
 /// Step 1. Says whether the log has failed.
 pub(super) fn begin(core: &Arc<Core>) -> bool {
+    if core.wal.poisoned().is_none() {
+        return false;
+    }
+    let mut state = core.commit.lock();
+    // Looked at again under the lock that `heal` ends under: a refusal set for a log that has just
+    // been healed would stay for ever.
     let Some(error) = core.wal.poisoned() else { return false };
     core.health.log_failed(&error);
-    let mut state = core.commit.lock();
     if !state.closed {
         let all: Vec<usize> = (0..state.accounts.len()).collect();
         super::seal(core, &mut state, &all, FlushReason::LogFailure);
@@ -55,7 +60,6 @@ pub(super) fn finish(core: &Arc<Core>) -> Progress {
     let cut = core.commit.lock().last();
     match heal(core, cut) {
         Ok(()) => {
-            core.health.log_healed();
             drop(installing);
             core.room.end_turn();
         }
@@ -85,5 +89,6 @@ fn heal(core: &Arc<Core>, cut: SeqNo) -> crate::Result<()> {
     let mut state = core.commit.lock();
     state.lsn = core.wal.appended_lsn();
     state.log_checked = state.lsn;
+    core.health.log_healed();
     Ok(())
 }
