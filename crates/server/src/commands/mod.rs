@@ -13,6 +13,7 @@ mod introspect;
 mod introspect_text;
 pub(crate) mod keys;
 mod observe;
+mod rows;
 #[cfg(test)]
 mod scripts;
 mod server;

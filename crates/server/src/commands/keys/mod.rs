@@ -7,7 +7,8 @@ mod generic;
 mod object;
 mod walk;
 
-use crate::command::{Command, Flags, Handler, HandlerKind, KeySpec};
+use super::rows::{Docs, EVERY, NONE, ONE, TWO, row};
+use crate::command::{Command, Flags, KeySpec};
 
 const READ: Flags = Flags::READONLY;
 const READ_FAST: Flags = READ.and(Flags::FAST);
@@ -16,41 +17,8 @@ const WRITE: Flags = Flags::WRITE;
 const WRITE_FAST: Flags = WRITE.and(Flags::FAST);
 const WRITE_ALL: Flags = WRITE.and(Flags::WHOLE_DB);
 
-const NONE: KeySpec = KeySpec { first: 0, last: 0, step: 0 };
-const ONE: KeySpec = KeySpec { first: 1, last: 1, step: 1 };
-const TWO: KeySpec = KeySpec { first: 1, last: 2, step: 1 };
-const EVERY: KeySpec = KeySpec { first: 1, last: -1, step: 1 };
 /// Behind a subcommand.
 const SECOND: KeySpec = KeySpec { first: 2, last: 2, step: 1 };
-
-/// What COMMAND DOCS says: four texts that are easily swapped get names.
-struct Docs {
-    group: &'static str,
-    since: &'static str,
-    complexity: &'static str,
-    summary: &'static str,
-}
-
-const fn row(
-    name: &'static str,
-    arity: i32,
-    flags: Flags,
-    keys: KeySpec,
-    docs: Docs,
-    handler: Handler,
-) -> Command {
-    Command {
-        name,
-        arity,
-        flags,
-        keys,
-        group: docs.group,
-        since: docs.since,
-        summary: docs.summary,
-        complexity: docs.complexity,
-        handler: HandlerKind::Data(handler),
-    }
-}
 
 const fn generic(since: &'static str, complexity: &'static str, summary: &'static str) -> Docs {
     Docs { group: "generic", since, complexity, summary }

@@ -7,7 +7,8 @@ mod long_double;
 mod read;
 mod write;
 
-use crate::command::{Command, Flags, Handler, HandlerKind, KeySpec};
+use super::rows::{Docs, EVERY, ONE, TWO, row};
+use crate::command::{Command, Flags, KeySpec};
 
 const READ: Flags = Flags::READONLY;
 const READ_FAST: Flags = READ.and(Flags::FAST);
@@ -15,41 +16,10 @@ const WRITE_FAST: Flags = Flags::WRITE.and(Flags::FAST);
 const GROW: Flags = Flags::WRITE.and(Flags::DENYOOM);
 const GROW_FAST: Flags = GROW.and(Flags::FAST);
 
-const ONE: KeySpec = KeySpec { first: 1, last: 1, step: 1 };
-const TWO: KeySpec = KeySpec { first: 1, last: 2, step: 1 };
-const EVERY: KeySpec = KeySpec { first: 1, last: -1, step: 1 };
 const PAIRS: KeySpec = KeySpec { first: 1, last: -1, step: 2 };
 
-/// The complexity and the summary: two texts that are easily swapped get names.
-struct Docs {
-    since: &'static str,
-    complexity: &'static str,
-    summary: &'static str,
-}
-
-const fn row(
-    name: &'static str,
-    arity: i32,
-    flags: Flags,
-    keys: KeySpec,
-    docs: Docs,
-    handler: Handler,
-) -> Command {
-    Command {
-        name,
-        arity,
-        flags,
-        keys,
-        group: "string",
-        since: docs.since,
-        summary: docs.summary,
-        complexity: docs.complexity,
-        handler: HandlerKind::Data(handler),
-    }
-}
-
 const fn docs(since: &'static str, complexity: &'static str, summary: &'static str) -> Docs {
-    Docs { since, complexity, summary }
+    Docs { group: "string", since, complexity, summary }
 }
 
 const SUBSTRING: &str = "O(N) where N is the length of the returned string. The complexity is ultimately determined by the returned length, but because creating a substring from an existing string is very cheap, it can be considered O(1) for small strings.";
