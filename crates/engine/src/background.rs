@@ -2,6 +2,9 @@
 //!
 //! A worker sleeps on one condition and is woken by whoever made work. The `pending` flags make a
 //! wake-up that comes before the sleep count.
+//!
+//! Both kinds of worker yield the processor to the threads that serve commands (see [`Role::nice`]).
+//! The log's threads do not: replies wait for them.
 
 use crate::{
     Result, compaction,
@@ -19,6 +22,16 @@ use std::{
 /// How long an idle worker sleeps before it looks by itself: bounds the damage of a wake-up that
 /// nobody thought of, and paces the deletion of files that lost their last reader.
 const IDLE_WAIT: Duration = Duration::from_millis(500);
+
+/// How far a flush yields the processor. Building a table is seconds of pure computation, and on a
+/// machine whose processors are all busy it would otherwise take its full share from the commands.
+/// It is not starved by that: memtables that wait for it fill up and hold writers back, and what
+/// writers do not use is the flush's. The step is small because a flush is also what ends that.
+const FLUSH_NICE: u8 = 5;
+
+/// How far a compaction yields. More than a flush: the debt of a late compaction grows slowly and
+/// stops nobody before `l0_stop`, and what it gives up goes to flushes as well as to commands.
+const COMPACTION_NICE: u8 = 10;
 
 #[derive(Debug, Default)]
 struct State {
@@ -44,6 +57,16 @@ impl fmt::Debug for Background {
 enum Role {
     Flush,
     Compaction,
+}
+
+impl Role {
+    /// How far its threads yield the processor.
+    fn nice(self) -> u8 {
+        match self {
+            Role::Flush => FLUSH_NICE,
+            Role::Compaction => COMPACTION_NICE,
+        }
+    }
 }
 
 impl Background {
@@ -73,7 +96,7 @@ impl Background {
         for (role, name) in roles {
             let weak = Arc::downgrade(core);
             let body = Box::new(move || work(&weak, role));
-            let thread = core.env.threads.spawn(&name, body);
+            let thread = core.env.threads.spawn_background(&name, role.nice(), body);
             threads.push(thread.map_err(|error| Error::io(format!("start thread {name}"), error))?);
         }
         Ok(())
