@@ -152,7 +152,7 @@ impl Core {
             compactions: Compactions::default(),
             room: Room::default(),
             snapshots: SnapshotList::default(),
-            health: Health::default(),
+            health: Health::new(Arc::clone(&parts.options.env.clock)),
             background: Background::default(),
             stats: Counters::default(),
             files: parts.files,
@@ -191,6 +191,14 @@ impl Core {
             "the handle of column family '{}' belongs to another Db",
             cf.name()
         )))
+    }
+
+    /// Lets everything that waits after a failure be tried at once: somebody asks for it.
+    pub(crate) fn retry_now(&self) {
+        self.flushes.retry_now();
+        self.compactions.retry_now();
+        self.background.wake_flush();
+        self.background.wake_compaction();
     }
 
     pub(crate) fn check_open(&self, state: &CommitState) -> Result<()> {

@@ -1,8 +1,8 @@
 //! [`Db`]: the public face. Each method is a few lines that hand over to the part that does it.
 
 use crate::{
-    CfOptions, ColumnFamily, FlushRequest, FlushTicket, Iter, Options, Position, ReadOptions,
-    ReadView, Result, Snapshot, Stats, Tunables, WriteBatch, WriteOptions,
+    BackgroundError, CfOptions, ColumnFamily, FlushRequest, FlushTicket, Iter, Options, Position,
+    ReadOptions, ReadView, Result, Snapshot, Stats, Tunables, WriteBatch, WriteOptions,
     commit::{self, Account},
     compaction,
     core::Core,
@@ -344,9 +344,9 @@ impl Db {
         stats(self.core())
     }
 
-    /// The errors of background jobs that stand, as `job: message`; empty when all is well.
-    pub fn background_errors(&self) -> Vec<String> {
-        background_errors(self.core())
+    /// The errors of background jobs that stand; empty when all is well.
+    pub fn background_errors(&self) -> Vec<BackgroundError> {
+        self.core().health.errors()
     }
 
     /// Ends the database: no write begins any more, `flush` decides whether memtables go to
@@ -458,10 +458,6 @@ fn close(core: &Arc<Core>, flush: bool) -> Result<()> {
     outcome.and(logged)
 }
 
-fn background_errors(core: &Core) -> Vec<String> {
-    core.health.errors().iter().map(|(job, error)| format!("{job}: {error}")).collect()
-}
-
 fn stats(core: &Arc<Core>) -> Stats {
     let state = core.read_state.load_full();
     let accounts = core.commit.lock().accounts.clone();
@@ -495,7 +491,7 @@ fn stats(core: &Arc<Core>) -> Stats {
         ..Stats::default()
     };
     stats.flushes = stats.flushes_by_reason.iter().map(|(_, count)| count).sum();
-    stats.background_errors = background_errors(core);
+    stats.background_errors = core.health.errors();
     for cf in state.families() {
         let account = accounts.get(cf.family.slot()).cloned().flatten();
         let (reserved, first) = account.map_or((0, None), |a| (a.reserved, a.first));

@@ -53,6 +53,7 @@ pub use batch::WriteBatch;
 pub use cf::ColumnFamily;
 pub use db::{Db, Positions};
 pub use flush::{FlushReason, FlushReport, FlushRequest, FlushTicket};
+pub use health::BackgroundError;
 pub use options::{
     Ack, Background, CfOptions, Compression, Options, ReadOptions, Tunables, WalRecovery,
     WriteOptions,

@@ -1,6 +1,9 @@
 //! Counters that are always on, and the [`Stats`] a caller reads.
 
-use crate::flush::{FlushReason, FlushReport};
+use crate::{
+    BackgroundError,
+    flush::{FlushReason, FlushReport},
+};
 use sluice_base::SeqNo;
 use sluice_env::metrics::Counter;
 
@@ -100,8 +103,8 @@ pub struct Stats {
     pub compaction_failures: u64,
     /// Snapshots that stand.
     pub snapshots: u64,
-    /// Errors of background jobs that stand, as `job: message`.
-    pub background_errors: Vec<String>,
+    /// Errors of background jobs that stand: see [`crate::Db::background_errors`].
+    pub background_errors: Vec<BackgroundError>,
     /// Each column family.
     pub cfs: Vec<CfStats>,
     /// Bytes of the manifest.

@@ -384,7 +384,7 @@ fn one_call_fails(
         if alive {
             run.flush(&db, Vec::new())
                 .unwrap_or_else(|error| panic!("{label}: a retry fails: {error}"));
-            assert_eq!(db.stats().background_errors, Vec::<String>::new(), "{label}");
+            assert_eq!(db.stats().background_errors, Vec::new(), "{label}");
             assert_eq!(db.stats().sealed_memtables, 0, "{label}");
         }
         run.check(&db);
@@ -503,9 +503,9 @@ fn recovery() {
         None
     };
     every_call_fails("recover", setup, |run, _| {
-        run.open().inspect(|db| {
-            run.written = mark(&contents(db).unwrap());
-        })
+        let db = run.open()?;
+        run.written = mark(&contents(&db)?);
+        Ok(db)
     });
 }
 
@@ -570,7 +570,7 @@ fn p09_a_full_disk_refuses_writes_and_comes_back_by_itself() {
         run.fs.set_capacity(None);
         run.settle(&db);
         run.write(&db, Ack::Disk).unwrap_or_else(|error| panic!("{label}: {error}"));
-        assert_eq!(db.stats().background_errors, Vec::<String>::new(), "{label}");
+        assert_eq!(db.stats().background_errors, Vec::new(), "{label}");
         run.check(&db);
         run.check_crashes(&mut Rng::new(room));
         db.close(true).unwrap();

@@ -52,7 +52,7 @@ pub(crate) enum Progress {
 fn failed(core: &Core, group: &FlushGroup, error: &Error) {
     core.stats.flush_failures.add(1);
     core.health.background_error("flush", error);
-    group.fail(error, core.env.clock.monotonic_us());
+    core.flushes.fail(group, error, core.env.clock.monotonic_us());
     // Room that this flush was to make does not come: whoever waits for it must hear why (P6).
     core.room.end_turn();
 }
@@ -227,11 +227,11 @@ fn install(core: &Arc<Core>, ready: &[Ready], log_failed: bool) -> Result<Vec<Fl
 fn release(core: &Core, oldest: SeqNo) -> u64 {
     match core.wal.release(oldest) {
         Ok(bytes) => {
-            core.health.background_ok("log");
+            core.health.background_ok("log-release");
             bytes
         }
         Err(error) => {
-            core.health.background_error("log", &error);
+            core.health.background_error("log-release", &error);
             0
         }
     }

@@ -323,8 +323,7 @@ pub(crate) fn flush(core: &Arc<Core>, request: &FlushRequest) -> Result<FlushTic
                 ticket.finish(Ok(FlushReport::empty(request.reason, core.position(cut))));
             }
         }
-        core.flushes.retry_now();
-        core.background.wake_flush();
+        core.retry_now();
         return Ok(ticket);
     }
 }

@@ -131,7 +131,7 @@ impl FlushGroup {
 
     /// Reports a failed attempt to everyone who waits, and puts the group back in its place for
     /// another one. What was built stays built: only the install is tried again then.
-    pub(crate) fn fail(&self, error: &Error, now_us: u64) {
+    fn fail(&self, error: &Error, now_us: u64) {
         let tickets = {
             let mut progress = self.progress();
             if matches!(progress.stage, Stage::Building) {
@@ -144,6 +144,14 @@ impl FlushGroup {
         };
         for ticket in tickets {
             ticket.finish(Err(error.duplicate()));
+        }
+    }
+
+    /// Tells everyone who waits that an older group failed, which this one is installed behind.
+    fn fail_behind(&self, error: &Error) {
+        let tickets = std::mem::take(&mut self.progress().tickets);
+        for ticket in tickets {
+            ticket.finish(Err(error.duplicate().context("an older flush comes first and failed")));
         }
     }
 
@@ -293,6 +301,17 @@ impl FlushQueue {
     pub(crate) fn pop(&self, group: &FlushGroup) {
         let front = self.groups().pop_front();
         assert!(front.is_some_and(|front| front.id == group.id), "installs go in order");
+    }
+
+    /// Reports a failed attempt of `group` to those who wait for it and for younger groups: none of
+    /// these is installed before it, however often that has to be tried (P6).
+    pub(crate) fn fail(&self, group: &FlushGroup, error: &Error, now_us: u64) {
+        group.fail(error, now_us);
+        let behind = |other: &&Arc<FlushGroup>| other.id > group.id;
+        let behind: Vec<_> = self.groups().iter().filter(behind).cloned().collect();
+        for other in behind {
+            other.fail_behind(error);
+        }
     }
 
     /// Lets whatever waits after a failed attempt be tried at once: somebody asks for it.
