@@ -10,6 +10,7 @@ use crate::{
     Result, compaction,
     core::Core,
     flush::{self, Progress},
+    reserve,
 };
 use sluice_base::Error;
 use sluice_env::JoinHandle;
@@ -140,6 +141,7 @@ fn work(weak: &Weak<Core>, role: Role) {
             }
             Progress::Idle => {
                 core.store.collect_garbage();
+                reserve::restore(&core);
                 IDLE_WAIT
             }
         };
@@ -171,5 +173,6 @@ impl Core {
         flush::run_one(self) == Progress::Done
             || compaction::run_one(self) == Progress::Done
             || self.store.collect_garbage()
+            || reserve::restore(self)
     }
 }

@@ -4,7 +4,8 @@
 //! 1. the install lock of the flush queue;
 //! 2. the versions lock (manifest; held across its sync);
 //! 3. the commit lock;
-//! 4. the read state's change lock, the flush queue's and the compaction set's locks, the room's;
+//! 4. the read state's change lock, the flush queue's and the compaction set's locks, the room's,
+//!    the reserve's (held across its file's calls: only background work takes it);
 //! 5. the log's own locks.
 //!
 //! Readers take none of them.
@@ -18,6 +19,7 @@ use crate::{
     flush::FlushQueue,
     health::Health,
     read_state::ReadStateCell,
+    reserve::Reserve,
     room::Room,
     snapshot::SnapshotList,
     stats::{Counters, Recovery},
@@ -101,6 +103,8 @@ pub(crate) struct Core {
     pub flushes: FlushQueue,
     pub compactions: Compactions,
     pub room: Room,
+    /// The room on disk kept for a flush.
+    pub reserve: Reserve,
     pub snapshots: SnapshotList,
     pub health: Health,
     pub background: Background,
@@ -111,7 +115,7 @@ pub(crate) struct Core {
     /// What opening the database found and did.
     pub recovery: Recovery,
     memtable_ids: AtomicU64,
-    /// Held until the database is closed.
+    /// Held from the opening, which puts it here once it has succeeded, until the close.
     pub lock: Mutex<Option<Box<dyn FileLock>>>,
 }
 
@@ -129,7 +133,6 @@ pub(crate) struct Parts {
     pub files: Arc<FileNumbers>,
     pub memtable_bytes: u64,
     pub memtable_ids: u64,
-    pub lock: Box<dyn FileLock>,
     pub recovery: Recovery,
 }
 
@@ -151,6 +154,7 @@ impl Core {
             flushes: FlushQueue::default(),
             compactions: Compactions::default(),
             room: Room::default(),
+            reserve: Reserve::default(),
             snapshots: SnapshotList::default(),
             health: Health::new(Arc::clone(&parts.options.env.clock)),
             background: Background::default(),
@@ -158,7 +162,7 @@ impl Core {
             files: parts.files,
             memtable_bytes,
             memtable_ids: AtomicU64::new(parts.memtable_ids),
-            lock: Mutex::new(Some(parts.lock)),
+            lock: Mutex::new(None),
             recovery: parts.recovery,
             options: parts.options,
         }
@@ -197,6 +201,7 @@ impl Core {
     pub(crate) fn retry_now(&self) {
         self.flushes.retry_now();
         self.compactions.retry_now();
+        self.reserve.retry_now();
         self.background.wake_flush();
         self.background.wake_compaction();
     }

@@ -10,7 +10,7 @@ use crate::{
     memtable::Memtable,
     options::Background,
     read_state::CfState,
-    recover,
+    recover, reserve,
     stats::CfStats,
     tables::{CfVersion, VersionState},
     version::{CfCreate, KeyRange, OptionFields, VersionEdit},
@@ -95,6 +95,7 @@ impl Db {
         if db.column_family(DEFAULT_CF).is_none() {
             db.create_column_family(DEFAULT_CF, CfOptions::default())?;
         }
+        reserve::begin(db.core());
         if db.core().options.background == Background::Threads {
             db.core().background.start(db.core())?;
         }
@@ -485,6 +486,7 @@ fn stats(core: &Arc<Core>) -> Stats {
         compaction_bytes_in: counters.compaction_bytes_in.get(),
         compaction_bytes_out: counters.compaction_bytes_out.get(),
         compaction_failures: counters.compaction_failures.get(),
+        reserved_bytes: core.reserve.bytes(),
         snapshots: core.snapshots.count() as u64,
         manifest_bytes: core.versions.manifest_bytes(),
         recovery: core.recovery.clone(),

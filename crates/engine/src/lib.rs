@@ -38,6 +38,7 @@ mod memtable;
 mod options;
 mod read_state;
 mod recover;
+mod reserve;
 mod rewrite;
 mod room;
 mod slice;

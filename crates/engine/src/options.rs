@@ -59,6 +59,10 @@ pub struct Options {
     pub l0_compaction_trigger: u32,
     /// Tables in level 0 at which no memtable is sealed any more, so that writes wait. Default: 36.
     pub l0_stop: u32,
+    /// Bytes on the device kept for a flush that finds it full, so that what is in memory gets to
+    /// disk all the same; at most a quarter of what is free, none where that is less than 64 KiB.
+    /// 0: none. Default: the largest memtable and 1 MiB.
+    pub reserve_bytes: Option<u64>,
 }
 
 /// The options that can change while the database runs: [`crate::Db::set_tunables`].
@@ -151,6 +155,7 @@ impl Default for Options {
             level_base_bytes: 256 * MIB,
             l0_compaction_trigger: 4,
             l0_stop: 36,
+            reserve_bytes: None,
         }
     }
 }
@@ -186,7 +191,8 @@ impl Options {
         range("level_base_bytes", self.level_base_bytes, 4 << 10, 1 << 44)?;
         range("l0_compaction_trigger", u64::from(self.l0_compaction_trigger), 1, 1000)?;
         let trigger = u64::from(self.l0_compaction_trigger);
-        range("l0_stop", u64::from(self.l0_stop), trigger, 10_000)
+        range("l0_stop", u64::from(self.l0_stop), trigger, 10_000)?;
+        range("reserve_bytes", self.reserve_bytes.unwrap_or(0), 0, 1 << 40)
     }
 
     /// The part that can change while running.

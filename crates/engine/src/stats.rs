@@ -101,6 +101,9 @@ pub struct Stats {
     pub compaction_bytes_out: u64,
     /// Attempts to compact that failed; each is tried again.
     pub compaction_failures: u64,
+    /// Bytes on the device kept for a flush that finds it full: see
+    /// [`crate::Options::reserve_bytes`]. 0 while they are given up.
+    pub reserved_bytes: u64,
     /// Snapshots that stand.
     pub snapshots: u64,
     /// Errors of background jobs that stand: see [`crate::Db::background_errors`].

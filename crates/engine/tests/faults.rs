@@ -80,6 +80,8 @@ fn options(fs: Arc<dyn Fs>, clock: Arc<ManualClock>) -> Options {
         level_base_bytes: 8 << 10,
         block_bytes: 512,
         l0_compaction_trigger: 3,
+        // As much as a memtable: a disk that fills up is full soon after it was given up.
+        reserve_bytes: Some(16 << 10),
         ..Options::default()
     }
 }

@@ -169,6 +169,13 @@ impl Wal {
         self.shared.queue_wake.notify_all();
     }
 
+    /// From the return on, until called with false, no segment is made that takes room on the
+    /// device: who needs one is told [`ErrorKind::DiskFull`], and the log stays usable. Released
+    /// segments are reused as always.
+    pub fn hold_growth(&self, hold: bool) {
+        self.shared.files.hold_growth(hold);
+    }
+
     /// Ends the active segment and begins the next, so that a later [`Wal::release`] can let go of
     /// all that was appended so far. Does nothing when the active segment has no frame.
     pub fn rotate(&self) -> Result<()> {

@@ -212,6 +212,9 @@ pub(crate) fn compact_range(core: &Arc<Core>, slot: usize, range: KeyRange<'_>) 
 
 /// Does the most urgent compaction, if any is due.
 pub(crate) fn run_one(core: &Arc<Core>) -> Progress {
+    if core.reserve.is_given_up() {
+        return Progress::Idle; // what room there is belongs to a flush: see reserve.rs
+    }
     let Some(job) = core.compactions.take(core) else { return Progress::Idle };
     match job::run(core, &job) {
         Ok(()) => {

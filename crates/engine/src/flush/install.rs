@@ -8,6 +8,7 @@ use super::{
 use crate::{
     Result,
     core::Core,
+    reserve,
     tables::VersionState,
     version::{CfEdit, VersionEdit},
 };
@@ -18,17 +19,19 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 pub(crate) fn run_one(core: &Arc<Core>) -> Progress {
     let log_failed = rescue::begin(core);
     match core.flushes.take(core.env.clock.monotonic_us(), log_failed) {
-        Work::Build(group) => match build_group(core, &group) {
-            Ok(built) => {
-                group.set_built(built);
-                install_ready(core);
-                Progress::Done
+        Work::Build(group) => {
+            match reserve::with_room(core, group.id, || build_group(core, &group)) {
+                Ok(built) => {
+                    group.set_built(built);
+                    install_ready(core);
+                    Progress::Done
+                }
+                Err(error) => {
+                    failed(core, &group, &error);
+                    Progress::Done
+                }
             }
-            Err(error) => {
-                failed(core, &group, &error);
-                Progress::Done
-            }
-        },
+        }
         Work::Install => {
             install_ready(core);
             Progress::Done
@@ -52,6 +55,7 @@ pub(crate) enum Progress {
 fn failed(core: &Core, group: &FlushGroup, error: &Error) {
     core.stats.flush_failures.add(1);
     core.health.background_error("flush", error);
+    reserve::failed(core, group.id);
     core.flushes.fail(group, error, core.env.clock.monotonic_us());
     // Room that this flush was to make does not come: whoever waits for it must hear why (P6).
     core.room.end_turn();
@@ -132,10 +136,12 @@ fn install_ready(core: &Arc<Core>) {
                 return; // whoever builds the last one installs them all
             }
         }
-        match install(core, &ready, together) {
+        let first = ready[0].0.id;
+        match reserve::with_room(core, first, || install(core, &ready, together)) {
             Ok(reports) => {
                 drop(installing);
                 core.health.background_ok("flush");
+                ready.iter().for_each(|(group, _)| reserve::installed(core, group.id));
                 for ((group, _), report) in ready.iter().zip(reports) {
                     core.stats.flushed(&report);
                     group.finish(report);

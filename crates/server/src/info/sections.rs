@@ -133,6 +133,7 @@ pub(super) fn persistence(shared: &Shared, out: &mut Section) {
     out.line("table_bytes", engine.table_bytes);
     out.line("flushes", engine.flushes);
     out.line("compactions", engine.compactions);
+    out.line("reserved_bytes", engine.reserved_bytes);
     out.line("background_errors", errors.len());
     for (index, error) in errors.iter().enumerate() {
         let line = format!("background_error_{index}");
