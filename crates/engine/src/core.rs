@@ -1,6 +1,7 @@
 //! [`Core`]: what all parts of one open database share.
 //!
 //! Lock order, outermost first; a thread that holds one takes only those below it:
+//! 0. the notes of the flush clerk;
 //! 1. the install lock of the flush queue;
 //! 2. the versions lock (manifest; held across its sync);
 //! 3. the commit lock;
@@ -14,10 +15,11 @@ use crate::{
     ColumnFamily, Options, Position, Result,
     background::Background,
     cf::DbId,
-    commit::{CommitState, Ring},
+    commit::{Brakes, CommitState, Ring},
     compaction::Compactions,
-    flush::FlushQueue,
+    flush::{Clerk, FlushQueue},
     health::Health,
+    positions::FlushWatch,
     read_state::ReadStateCell,
     reserve::Reserve,
     room::Room,
@@ -98,13 +100,16 @@ pub(crate) struct Core {
     pub wal: Wal,
     pub commit: CommitLock,
     pub ring: Ring,
+    pub brakes: Brakes,
     pub read_state: ReadStateCell,
     pub versions: Versions,
     pub flushes: FlushQueue,
+    pub flush_clerk: Clerk,
     pub compactions: Compactions,
     pub room: Room,
     /// The room on disk kept for a flush.
     pub reserve: Reserve,
+    pub flush_watch: FlushWatch,
     pub snapshots: SnapshotList,
     pub health: Health,
     pub background: Background,
@@ -149,12 +154,15 @@ impl Core {
             wal: parts.wal,
             commit: CommitLock::new(parts.commit),
             ring: Ring::new(visible),
+            brakes: Brakes::default(),
             read_state: parts.read_state,
             versions: parts.versions,
             flushes: FlushQueue::default(),
+            flush_clerk: Clerk::default(),
             compactions: Compactions::default(),
             room: Room::default(),
             reserve: Reserve::default(),
+            flush_watch: FlushWatch::default(),
             snapshots: SnapshotList::default(),
             health: Health::new(Arc::clone(&parts.options.env.clock)),
             background: Background::default(),
@@ -211,6 +219,14 @@ impl Core {
             return Err(Error::new(ErrorKind::Closed, "the database is closed"));
         }
         Ok(())
+    }
+
+    /// Something about the room in memory has changed: wakes whoever waits for it, and for the
+    /// flushed position. Called with no lock held.
+    pub(crate) fn end_turn(&self) {
+        self.brakes.stale();
+        self.room.end_turn();
+        self.flush_watch.look(self);
     }
 
     pub(crate) fn check_writable(&self, state: &CommitState) -> Result<()> {

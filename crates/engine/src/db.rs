@@ -1,14 +1,17 @@
 //! [`Db`]: the public face. Each method is a few lines that hand over to the part that does it.
 
 use crate::{
-    BackgroundError, CfOptions, ColumnFamily, FlushRequest, FlushTicket, Iter, Options, Position,
-    ReadOptions, ReadView, Result, Snapshot, Stats, Tunables, WriteBatch, WriteOptions,
+    BackgroundError, CfOptions, ColumnFamily, FlushRequest, FlushTicket, Iter, LogInfo,
+    MemtableInfo, Options, Position, ReadOptions, ReadView, Result, Snapshot, Stats, Tunables,
+    WriteBatch, WriteOptions,
     commit::{self, Account},
     compaction,
     core::Core,
-    flush,
+    flush, log_info,
     memtable::Memtable,
-    options::Background,
+    memtables,
+    options::{Background, resolve_budget},
+    positions,
     read_state::CfState,
     recover, reserve,
     stats::CfStats,
@@ -26,27 +29,6 @@ use std::{
 
 /// The name of the family that every database has.
 const DEFAULT_CF: &str = "default";
-
-/// How far each promise reaches, at one moment.
-///
-/// ```
-/// # let dir = tempfile::tempdir().unwrap();
-/// # use sluicedb::{Db, Options};
-/// let db = Db::open(dir.path(), Options::default())?;
-/// let written = db.put(&db.default_cf(), b"key", b"value")?;
-/// assert_eq!(db.positions().visible, written);
-/// assert!(db.sync()? >= written && db.positions().durable >= written);
-/// # Ok::<(), sluicedb::Error>(())
-/// ```
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Positions {
-    /// What readers see.
-    pub visible: Position,
-    /// What survives a power cut, through the log or through tables.
-    pub durable: Position,
-    /// What tables cover, in every column family.
-    pub flushed: Position,
-}
 
 /// An open database. Cheap to clone and to share between threads; closed by [`Db::close`], or
 /// when the last clone is dropped (without a flush then: the log keeps what is not in tables).
@@ -104,7 +86,7 @@ impl Db {
         Ok(db)
     }
 
-    fn core(&self) -> &Arc<Core> {
+    pub(crate) fn core(&self) -> &Arc<Core> {
         &self.0.core
     }
 
@@ -242,6 +224,13 @@ impl Db {
         self.core().commit.lock().tunables
     }
 
+    /// For how long a writer should hold back before its next write: zero while there is room
+    /// enough. For callers whose writes must not wait ([`WriteOptions::deadline`] zero): they are
+    /// never delayed here, and whoever ignores this runs into [`ErrorKind::Stalled`] sooner.
+    pub fn throttle(&self) -> Duration {
+        self.core().brakes.throttle(self.core().env.clock.monotonic_us())
+    }
+
     /// Changes options while running. The next write sees them; a memtable that is over a smaller
     /// size is sealed by the next write to it.
     ///
@@ -250,6 +239,14 @@ impl Db {
     pub fn set_tunables(&self, tunables: &Tunables) -> Result<()> {
         let core = self.core();
         core.options.with_tunables(tunables).validate()?;
+        let budget = resolve_budget(tunables.memory_budget);
+        let tunables = &Tunables { memory_budget: budget, ..*tunables };
+        // What can fail comes first.
+        core.check_open(&core.commit.lock())?;
+        if core.options.background == Background::Threads {
+            core.background.set_flush_threads(core, tunables.flush_threads)?;
+        }
+        core.wal.set_segment_bytes(tunables.wal_segment_bytes)?;
         {
             let mut state = core.commit.lock();
             state.tunables = *tunables;
@@ -258,8 +255,10 @@ impl Db {
             }
         }
         core.wal.set_sync_interval(tunables.wal_sync_interval);
+        let resized = Options { memory_budget: budget, ..core.options.clone() };
+        core.store.cache.set_capacity(resized.block_cache_bytes());
         // A larger count may be room for those who wait.
-        core.room.end_turn();
+        core.end_turn();
         Ok(())
     }
 
@@ -276,25 +275,6 @@ impl Db {
         core.wal.request_sync(lsn, Box::new(done));
     }
 
-    /// How far each promise reaches.
-    pub fn positions(&self) -> Positions {
-        let core = self.core();
-        let (flushed, unlogged) = {
-            let state = core.commit.lock();
-            let unlogged = state.unlogged || core.flushes.has_unlogged();
-            (SeqNo(flush::oldest_unflushed(core, &state).0 - 1), unlogged)
-        };
-        let logged = core.wal.durable_seq();
-        // Unlogged entries are durable through tables only, and a position promises everything
-        // before it.
-        let durable = if unlogged { flushed } else { flushed.max(logged) };
-        Positions {
-            visible: core.position(core.ring.visible()),
-            durable: core.position(durable),
-            flushed: core.position(flushed),
-        }
-    }
-
     /// Seals memtables and starts writing them to tables. The ticket says when, and what came of
     /// it.
     ///
@@ -303,6 +283,44 @@ impl Db {
     /// `allow_stall` is false; `Closed`; `NotFound` for a dropped family.
     pub fn flush(&self, request: FlushRequest) -> Result<FlushTicket> {
         flush::flush(self.core(), &request)
+    }
+
+    /// Holds automatic flushes back: what they would write stays in memory until
+    /// [`Db::resume_flushes`], an explicit [`Db::flush`] or a checkpoint, which go on as always.
+    /// Memtables still have their bounds: once they are full, writes stall. For an operator's
+    /// short maintenance window; not recorded, a new opening flushes again.
+    pub fn pause_flushes(&self) {
+        self.core().flushes.set_paused(true);
+    }
+
+    /// Lets automatic flushes go on.
+    pub fn resume_flushes(&self) {
+        self.core().flushes.set_paused(false);
+        self.core().background.wake_flush();
+    }
+
+    /// Whether automatic flushes are held back.
+    pub fn flushes_paused(&self) -> bool {
+        self.core().flushes.is_paused()
+    }
+
+    /// Ends the active log segment and begins the next. What the segment holds can be let go of as
+    /// soon as tables cover it.
+    ///
+    /// # Errors
+    /// `Io` or `DiskFull` when no segment can be made; `Closed`.
+    pub fn rotate_log(&self) -> Result<()> {
+        self.core().wal.rotate()
+    }
+
+    /// A moment's picture of the log.
+    pub fn log_info(&self) -> LogInfo {
+        log_info::log_info(self.core())
+    }
+
+    /// Every memtable in memory, family by family, the active one of each first.
+    pub fn memtables(&self) -> Vec<MemtableInfo> {
+        memtables::list(self.core())
     }
 
     /// Runs `callback` once, when memtable room may have come: after [`ErrorKind::Stalled`] from
@@ -383,7 +401,7 @@ fn create_family(core: &Arc<Core>, name: &str, options: &CfOptions) -> Result<Co
         let slot = state.accounts.len();
         let default = state.tunables.memtable_bytes;
         state.accounts.push(Some(Account::new(options.memtable_bytes, default)));
-        let cf = ColumnFamily::new(id, name, slot, &core.owner);
+        let cf = ColumnFamily::new(id, name, slot, options.wal, &core.owner);
         core.read_state.add_family(CfState {
             family: cf.clone(),
             active: Arc::new(Memtable::new(core.next_memtable_id())),
@@ -421,7 +439,10 @@ fn drop_family(core: &Arc<Core>, cf: &ColumnFamily) -> Result<()> {
             state.accounts[cf.slot()] = None;
         }
         core.read_state.drop_family(cf.slot());
-    })
+    })?;
+    // Its memtables' room, and what its entries held back.
+    core.end_turn();
+    Ok(())
 }
 
 fn close(core: &Arc<Core>, flush: bool) -> Result<()> {
@@ -448,7 +469,7 @@ fn close(core: &Arc<Core>, flush: bool) -> Result<()> {
         return Ok(());
     }
     core.background.stop();
-    core.room.end_turn();
+    core.end_turn();
     core.background.join();
     let closed = Error::new(ErrorKind::Closed, "the database closed before the flush was done");
     core.flushes.abandon_all(&closed);
@@ -461,8 +482,16 @@ fn close(core: &Arc<Core>, flush: bool) -> Result<()> {
 
 fn stats(core: &Arc<Core>) -> Stats {
     let state = core.read_state.load_full();
-    let accounts = core.commit.lock().accounts.clone();
+    let (accounts, unlogged, stalled, slowed) = {
+        let state = core.commit.lock();
+        let unlogged = positions::unlogged(core, &state);
+        let stalled = commit::current_stall(core, &state);
+        (state.accounts.clone(), unlogged, stalled, commit::slowed(&state))
+    };
+    let now_us = core.env.clock.monotonic_us();
+    let age = |since_us: u64| Duration::from_micros(now_us.saturating_sub(since_us));
     let counters = &core.stats;
+    let stalls = &counters.stalls;
     let segments = core.wal.segments();
     let wal = core.wal.stats();
     let cache = core.store.cache.stats();
@@ -476,9 +505,17 @@ fn stats(core: &Arc<Core>) -> Stats {
         wal_unsynced_bytes: core.wal.unsynced_bytes(),
         wal_syncs: wal.syncs,
         writes: counters.writes.get(),
-        stalls: counters.stalls.get(),
-        stalled_us: counters.stalled_us.get(),
-        refusals: counters.refusals.get(),
+        stalls: stalls.total(|cause| &cause.waits),
+        stalled_us: stalls.total(|cause| &cause.waited_us),
+        refusals: stalls.total(|cause| &cause.refusals),
+        stall_causes: stalls.snapshot(),
+        stalled,
+        slowed,
+        flush_drain_bytes_per_s: core.brakes.flush_drain(),
+        unlogged_bytes: unlogged.map_or(0, |unlogged| unlogged.bytes),
+        unlogged_age: unlogged.map(|unlogged| age(unlogged.since_us)),
+        flushes_paused: core.flushes.is_paused(),
+        last_flush: counters.last_flush(),
         flushes_by_reason: counters.flushes_by_reason(),
         flush_failures: counters.flush_failures.get(),
         flush_bytes: counters.flush_bytes.get(),
@@ -496,8 +533,17 @@ fn stats(core: &Arc<Core>) -> Stats {
     stats.background_errors = core.health.errors();
     for cf in state.families() {
         let account = accounts.get(cf.family.slot()).cloned().flatten();
-        let (reserved, first) = account.map_or((0, None), |a| (a.reserved, a.first));
-        let sealed_first = cf.sealed.last().map(|sealed| sealed.first);
+        let (reserved, active) = account
+            .map_or((0, None), |a| (a.reserved, a.first.map(|first| (first, a.dirty_since_us))));
+        let sealed = cf.sealed.last().map(|sealed| (sealed.first, sealed.dirty_since_us));
+        let oldest = sealed.or(active);
+        let pinned = oldest.map_or(0, |(first, _)| {
+            let is_pinned = |segment: &&sluice_wal::SegmentInfo| {
+                segment.seqs.is_some_and(|(_, last)| last >= first)
+            };
+            segments.iter().filter(is_pinned).map(|segment| segment.bytes).sum()
+        });
+        let flushes = counters.cf_flushes(cf.family.id());
         let mut one = CfStats {
             name: cf.family.name().to_owned(),
             active_bytes: reserved,
@@ -508,7 +554,12 @@ fn stats(core: &Arc<Core>) -> Stats {
             sealed_memtables: cf.sealed.len() as u64,
             sealed_bytes: cf.sealed.iter().map(|sealed| sealed.reserved).sum(),
             flushed: cf.flushed,
-            oldest_unflushed: sealed_first.or(first),
+            oldest_unflushed: oldest.map(|(first, _)| first),
+            oldest_unflushed_age: oldest.map(|(_, since_us)| age(since_us)),
+            pinned_wal_bytes: pinned,
+            sealed_entries: cf.sealed.iter().map(|sealed| sealed.memtable.entries()).sum(),
+            last_flush: flushes.map(|(_, last)| last),
+            flushes: flushes.map_or(0, |(count, _)| count),
             compaction_debt_bytes: compaction::debt_bytes(core, &cf.version),
             ..CfStats::default()
         };
@@ -533,6 +584,8 @@ fn stats(core: &Arc<Core>) -> Stats {
 /// Option numbers in the manifest. Even: a build that does not know it may open the family; an odd
 /// number would forbid that.
 const CF_MEMTABLE_BYTES: u32 = 2;
+/// 0: writes are not logged. A build that does not know it logs them, which is safe.
+const CF_WAL: u32 = 4;
 
 impl CfOptions {
     fn to_fields(&self) -> OptionFields {
@@ -540,11 +593,17 @@ impl CfOptions {
         if let Some(bytes) = self.memtable_bytes {
             fields.set_number(CF_MEMTABLE_BYTES, bytes);
         }
+        if !self.wal {
+            fields.set_number(CF_WAL, 0);
+        }
         fields
     }
 
     pub(crate) fn from_fields(fields: &OptionFields) -> Result<CfOptions> {
-        fields.require_known(&[CF_MEMTABLE_BYTES])?;
-        Ok(CfOptions { memtable_bytes: fields.number(CF_MEMTABLE_BYTES)? })
+        fields.require_known(&[CF_MEMTABLE_BYTES, CF_WAL])?;
+        Ok(CfOptions {
+            memtable_bytes: fields.number(CF_MEMTABLE_BYTES)?,
+            wal: fields.number(CF_WAL)? != Some(0),
+        })
     }
 }

@@ -7,7 +7,7 @@
 //! | `flush`, damaged | a flush found damage | all refused: going on could spread it | with a new opening |
 //! | `compaction` | a compaction failed | nothing before level 0 is too deep | with the next compaction |
 //! | `log` | the log failed | all refused: nothing can be acknowledged | when the log is healed |
-//! | `log-release` | log that is not needed could not be let go of | nothing | with the next release |
+//! | `log-release` | log that is not needed could not be let go of, or a segment not be ended for it | nothing | with the next release |
 //!
 //! What is not here: the room kept for a flush. That there is none is no error; `Stats` shows it.
 

@@ -33,9 +33,12 @@ mod flush;
 pub mod fuzzing;
 mod health;
 mod iter;
+mod log_info;
 mod manifest;
 mod memtable;
+mod memtables;
 mod options;
+mod positions;
 mod read_state;
 mod recover;
 mod reserve;
@@ -52,17 +55,20 @@ mod view;
 
 pub use batch::WriteBatch;
 pub use cf::ColumnFamily;
-pub use db::{Db, Positions};
+pub use db::Db;
 pub use flush::{FlushReason, FlushReport, FlushRequest, FlushTicket};
 pub use health::BackgroundError;
+pub use log_info::{LogInfo, LogSegment};
+pub use memtables::{MemtableInfo, MemtableState};
 pub use options::{
     Ack, Background, CfOptions, Compression, Options, ReadOptions, Tunables, WalRecovery,
     WriteOptions,
 };
+pub use positions::Positions;
 pub use slice::PinnedSlice;
 pub use sluice_base::{
     CfId, Damage, Error, ErrorKind, FileNo, Level, Position, Result, SeqNo, limits,
 };
 pub use sluice_env as env;
-pub use stats::{CfStats, Recovery, Stats};
+pub use stats::{CfFlush, CfStats, Recovery, StallCause, StallStats, Stats};
 pub use view::{Iter, ReadView, Snapshot};

@@ -41,11 +41,13 @@ use std::{
     io,
     path::Path,
     sync::{Arc, PoisonError},
+    time::Duration,
 };
 
 /// Opens the database in `dir`. Background threads are not started yet.
 pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Core>> {
     options.validate()?;
+    let options = options.resolved();
     let fs = &*options.env.fs;
     let lock = prepare_directory(fs, dir, options.create_if_missing)?;
     let core = match assemble(dir, &options) {
@@ -217,7 +219,7 @@ impl<'a> Replay<'a> {
             let own = cf_options.memtable_bytes;
             replay.slots.insert(cf.id, slot);
             replay.families.push(Family {
-                handle: ColumnFamily::new(cf.id, &cf.name, slot, &owner),
+                handle: ColumnFamily::new(cf.id, &cf.name, slot, cf_options.wal, &owner),
                 active: Arc::new(Memtable::new(slot as u64)),
                 account: Account::new(own, options.memtable_bytes),
                 sealed: Vec::new(),
@@ -246,6 +248,7 @@ impl<'a> Replay<'a> {
         let epoch = u32::try_from(self.state.epoch)
             .map_err(|_| Error::new(ErrorKind::Unsupported, "epochs are used up"))?;
         let log_first = self.state.log_first;
+        let started_us = options.env.clock.monotonic_us();
         let (wal, report) = Wal::recover(
             &options.env,
             dir,
@@ -267,6 +270,8 @@ impl<'a> Replay<'a> {
         }
         self.recovery.log_frames = report.frames;
         self.recovery.log_bytes = report.bytes;
+        let took_us = options.env.clock.monotonic_us().saturating_sub(started_us);
+        self.recovery.log_took = Duration::from_micros(took_us);
         self.recovery.log_clean = report.clean;
         self.recovery.log_summary = report.to_string();
         self.into_core(wal)
@@ -283,7 +288,11 @@ impl<'a> Replay<'a> {
                     commit::insert(&family.active, &entry, seq);
                     let need = entry.bytes() as u64 + ENTRY_OVERHEAD_BYTES;
                     family.account.reserved += need;
-                    family.account.first.get_or_insert(seq);
+                    if family.account.first.is_none() {
+                        family.account.first = Some(seq);
+                        // When it was written is not recorded: its age counts from the opening.
+                        family.account.dirty_since_us = self.options.env.clock.monotonic_us();
+                    }
                     self.reserved += need;
                 }
             } else if entry.cf() >= self.state.next_cf {
@@ -339,6 +348,7 @@ impl<'a> Replay<'a> {
             group: self.groups,
             reserved: family.account.reserved,
             first,
+            dirty_since_us: family.account.dirty_since_us,
         };
         self.groups += 1;
         family.account = family.account.fresh();
@@ -417,11 +427,12 @@ impl<'a> Replay<'a> {
         let commit = CommitState {
             next: self.last.next(),
             accounts,
-            unlogged: false,
+            unlogged: None,
             closed: false,
             lsn,
             log_checked: lsn,
             tunables: self.options.tunables(),
+            pacing: commit::Pacing::default(),
         };
         let core = Arc::new(Core::new(Parts {
             options: self.options.clone(),

@@ -60,6 +60,9 @@ pub(crate) struct Reserve {
     bytes: AtomicU64,
     /// A flush is using the room.
     is_given_up: AtomicBool,
+    /// When to look for room again, in monotonic microseconds. Not under the lock: who asks for a
+    /// flush resets it, and must not wait for a file.
+    not_before_us: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -69,17 +72,6 @@ struct State {
     user: Option<u64>,
     /// Looks for room that found too little, in a row.
     attempts: u32,
-    /// When to look again, in monotonic microseconds.
-    not_before_us: u64,
-}
-
-impl State {
-    /// Puts off the next look for room.
-    fn back_off(&mut self, now_us: u64) {
-        let wait = BACKOFF_FIRST_US << self.attempts.min(10);
-        self.attempts += 1;
-        self.not_before_us = now_us + wait.min(BACKOFF_LAST_US);
-    }
 }
 
 impl Reserve {
@@ -99,7 +91,14 @@ impl Reserve {
 
     /// Lets the next look for room come at once.
     pub(crate) fn retry_now(&self) {
-        self.state().not_before_us = 0;
+        self.not_before_us.store(0, Ordering::Relaxed);
+    }
+
+    /// Puts off the next look for room.
+    fn back_off(&self, state: &mut State, now_us: u64) {
+        let wait = BACKOFF_FIRST_US << state.attempts.min(10);
+        state.attempts += 1;
+        self.not_before_us.store(now_us + wait.min(BACKOFF_LAST_US), Ordering::Relaxed);
     }
 }
 
@@ -136,8 +135,8 @@ fn give_up(core: &Core, group: u64) -> bool {
         _ => {}
     }
     reserve.bytes.store(0, Ordering::Relaxed);
-    *state = State { user: Some(group), ..State::default() };
-    state.back_off(core.env.clock.monotonic_us());
+    *state = State { user: Some(group), attempts: 0 };
+    reserve.back_off(&mut state, core.env.clock.monotonic_us());
     true
 }
 
@@ -207,7 +206,7 @@ pub(crate) fn restore(core: &Core) -> bool {
     }
     let mut state = core.reserve.state();
     let now = core.env.clock.monotonic_us();
-    if now < state.not_before_us || state.user.is_some() {
+    if now < core.reserve.not_before_us.load(Ordering::Relaxed) || state.user.is_some() {
         return false;
     }
     let fs = &*core.store.fs;
@@ -216,14 +215,14 @@ pub(crate) fn restore(core: &Core) -> bool {
     // Growing by crumbs, each time a little space comes, would never end.
     let is_worth_it = bytes == wanted || bytes >= kept.saturating_add(kept / 4).max(1);
     if !is_worth_it || make(fs, &path(&core.store.dir), kept, bytes).is_err() {
-        state.back_off(now);
+        core.reserve.back_off(&mut state, now);
         return false;
     }
     core.reserve.bytes.store(bytes, Ordering::Relaxed);
     if bytes == wanted {
         state.attempts = 0;
     } else {
-        state.back_off(now);
+        core.reserve.back_off(&mut state, now);
     }
     true
 }
@@ -283,11 +282,10 @@ mod tests {
 
     #[test]
     fn waits_grow_to_a_bound() {
-        let mut state = State::default();
-        let mut waits = Vec::new();
+        let (reserve, mut waits) = (Reserve::default(), Vec::new());
         for _ in 0..9 {
-            state.back_off(0);
-            waits.push(state.not_before_us / 1_000_000);
+            reserve.back_off(&mut reserve.state(), 0);
+            waits.push(reserve.not_before_us.load(Ordering::Relaxed) / 1_000_000);
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
     }

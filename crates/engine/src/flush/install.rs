@@ -3,12 +3,13 @@
 use super::{
     FlushReport, build,
     queue::{Built, FlushGroup, Work},
-    rescue,
+    rescue, triggers,
 };
 use crate::{
     Result,
     core::Core,
     reserve,
+    stats::CfFlush,
     tables::VersionState,
     version::{CfEdit, VersionEdit},
 };
@@ -18,6 +19,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 /// Does one piece of flush work. Says whether there was any, or until when there is none.
 pub(crate) fn run_one(core: &Arc<Core>) -> Progress {
     let log_failed = rescue::begin(core);
+    let sealed = !log_failed && triggers::look(core);
     match core.flushes.take(core.env.clock.monotonic_us(), log_failed) {
         Work::Build(group) => {
             match reserve::with_room(core, group.id, || build_group(core, &group)) {
@@ -38,6 +40,8 @@ pub(crate) fn run_one(core: &Arc<Core>) -> Progress {
         }
         Work::NotBefore(us) => Progress::NotBefore(us),
         Work::Idle if log_failed => rescue::finish(core),
+        // What was sealed a moment ago may be held back, or another thread's by now.
+        Work::Idle if sealed => Progress::Done,
         Work::Idle => Progress::Idle,
     }
 }
@@ -58,7 +62,7 @@ fn failed(core: &Core, group: &FlushGroup, error: &Error) {
     reserve::failed(core, group.id);
     core.flushes.fail(group, error, core.env.clock.monotonic_us());
     // Room that this flush was to make does not come: whoever waits for it must hear why (P6).
-    core.room.end_turn();
+    core.end_turn();
 }
 
 /// Writes the tables of a group.
@@ -142,11 +146,11 @@ fn install_ready(core: &Arc<Core>) {
                 drop(installing);
                 core.health.background_ok("flush");
                 ready.iter().for_each(|(group, _)| reserve::installed(core, group.id));
-                for ((group, _), report) in ready.iter().zip(reports) {
-                    core.stats.flushed(&report);
+                for ((group, built), report) in ready.iter().zip(reports) {
+                    count(core, group, built, &report);
                     group.finish(report);
                 }
-                core.room.end_turn();
+                core.end_turn();
                 core.background.wake_compaction();
                 core.background.wake_flush();
             }
@@ -240,6 +244,21 @@ fn release(core: &Core, oldest: SeqNo) -> u64 {
             core.health.background_error("log-release", &error);
             0
         }
+    }
+}
+
+/// Statistics of a finished flush.
+fn count(core: &Core, group: &FlushGroup, built: &Built, report: &FlushReport) {
+    core.stats.flushed(report);
+    let reserved = group.members.iter().map(|member| member.sealed.reserved).sum();
+    core.brakes.flushed(reserved, report.took);
+    let ended_unix_ms = core.env.clock.unix_ms();
+    for (member, table) in group.members.iter().zip(&built.tables) {
+        let bytes = table.as_ref().map_or(0, |table| table.bytes);
+        let entries = member.sealed.memtable.entries();
+        let (reason, took) = (report.reason, report.took);
+        let flush = CfFlush { reason, bytes, entries, took, ended_unix_ms };
+        core.stats.family_flushed(member.family.id(), flush);
     }
 }
 

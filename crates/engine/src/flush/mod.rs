@@ -30,12 +30,14 @@ mod picker;
 mod queue;
 mod rescue;
 mod ticket;
+mod triggers;
 
 pub(crate) use build::{meta as table_meta, table_options, write_memtable};
 pub(crate) use install::{Progress, run_one};
 pub(crate) use queue::{FlushGroup, FlushQueue, Member};
 pub(crate) use rescue::heal_log;
 pub use ticket::{FlushReport, FlushTicket};
+pub(crate) use triggers::{Clerk, look_at_log};
 
 use crate::{
     Result, cf::ColumnFamily, commit::CommitState, core::Core, memtable::Memtable,
@@ -88,6 +90,14 @@ pub enum FlushReason {
     MemoryBudget,
     /// Unflushed data pinned too much log.
     WalBytes,
+    /// Replaying the log would have taken too long.
+    RecoveryTime,
+    /// The oldest entry had been in memory only for long enough.
+    Age,
+    /// Nobody had written to the family for a while.
+    Idle,
+    /// Half of what the memtable held was tombstones.
+    Tombstones,
     /// The database is closing.
     Shutdown,
     /// A checkpoint needs everything in tables.
@@ -100,16 +110,32 @@ pub enum FlushReason {
 
 impl FlushReason {
     /// Every reason, in the order of [`crate::Stats::flushes_by_reason`].
-    pub const ALL: [FlushReason; 8] = [
+    pub const ALL: [FlushReason; 12] = [
         FlushReason::Manual,
         FlushReason::MemtableBytes,
         FlushReason::MemoryBudget,
         FlushReason::WalBytes,
+        FlushReason::RecoveryTime,
+        FlushReason::Age,
+        FlushReason::Idle,
+        FlushReason::Tombstones,
         FlushReason::Shutdown,
         FlushReason::Checkpoint,
         FlushReason::Recovery,
         FlushReason::LogFailure,
     ];
+
+    /// Whether the engine began it by itself: such flushes wait while
+    /// [`crate::Db::pause_flushes`] is in force.
+    pub fn is_automatic(self) -> bool {
+        !matches!(
+            self,
+            FlushReason::Manual
+                | FlushReason::Shutdown
+                | FlushReason::Checkpoint
+                | FlushReason::LogFailure
+        )
+    }
 
     /// The name in statistics and events.
     pub fn name(self) -> &'static str {
@@ -118,6 +144,10 @@ impl FlushReason {
             FlushReason::MemtableBytes => "memtable-bytes",
             FlushReason::MemoryBudget => "memory-budget",
             FlushReason::WalBytes => "wal-bytes",
+            FlushReason::RecoveryTime => "recovery-time",
+            FlushReason::Age => "age",
+            FlushReason::Idle => "idle",
+            FlushReason::Tombstones => "tombstones",
             FlushReason::Shutdown => "shutdown",
             FlushReason::Checkpoint => "checkpoint",
             FlushReason::Recovery => "recovery",
@@ -144,7 +174,8 @@ pub(crate) fn seal_for_room(
         let count = state.tunables.memtable_count;
         if cf.sealed.len() + 1 >= count as usize {
             let (cf, sealed) = (cf.family.name().to_owned(), cf.sealed.len() + 1);
-            return Err(Stall::Memtables { cf, sealed, count });
+            let paused = core.flushes.is_paused();
+            return Err(Stall::Memtables { cf, sealed, count, paused });
         }
         let tables = cf.version.level(Level(0)).len();
         let max = core.options.l0_stop;
@@ -154,31 +185,6 @@ pub(crate) fn seal_for_room(
     }
     seal(core, state, &[slot], FlushReason::MemtableBytes);
     Ok(())
-}
-
-/// Seals the families that pin too much log; false when there are none.
-pub(crate) fn seal_for_log(core: &Arc<Core>, state: &mut CommitState) -> bool {
-    let max = state.tunables.wal_max_bytes;
-    if core.wal.total_bytes() <= max {
-        return false;
-    }
-    let segments: Vec<_> = core
-        .wal
-        .segments()
-        .iter()
-        .map(|segment| picker::Segment {
-            bytes: segment.bytes,
-            last: segment.seqs.map(|(_, last)| last),
-        })
-        .collect();
-    let families: Vec<_> = state
-        .accounts
-        .iter()
-        .enumerate()
-        .filter_map(|(slot, account)| Some((slot, account.as_ref()?.first?)))
-        .collect();
-    let slots = picker::pick_for_log(&segments, &families, max);
-    !slots.is_empty() && seal(core, state, &slots, FlushReason::WalBytes).is_some()
 }
 
 /// Seals the family with the most reserved bytes; false when every memtable is empty.
@@ -207,7 +213,7 @@ pub(crate) fn seal(
     reason: FlushReason,
 ) -> Option<Arc<queue::FlushGroup>> {
     let all: Vec<usize> = (0..state.accounts.len()).collect();
-    let wanted = if state.unlogged { &all[..] } else { slots };
+    let wanted = if state.unlogged.is_some() { &all[..] } else { slots };
     let slots: Vec<usize> = wanted
         .iter()
         .copied()
@@ -228,6 +234,7 @@ pub(crate) fn seal(
             group: id,
             reserved: account.reserved,
             first,
+            dirty_since_us: account.dirty_since_us,
         };
         *account = account.fresh();
         members.push(queue::Member { family: cf.family.clone(), sealed: sealed.clone() });
@@ -343,6 +350,8 @@ fn no_room(core: &Core, state: &CommitState, slots: &[usize]) -> Option<Stall> {
             cf: cf.family.name().to_owned(),
             sealed,
             count,
+            // This flush is asked for: a pause does not hold it back.
+            paused: false,
         })
     })
 }
