@@ -5,7 +5,8 @@
 //! 2. the versions lock (manifest; held across its sync);
 //! 3. the commit lock;
 //! 4. the read state's change lock, the flush queue's and the compaction set's locks, the room's;
-//! 5. the log's own locks.
+//! 5. the log's own locks;
+//! 6. those of `events/`, held for pushes only.
 //!
 //! Readers take none of them.
 
@@ -15,6 +16,7 @@ use crate::{
     cf::DbId,
     commit::{CommitState, Ring},
     compaction::Compactions,
+    events::Hub,
     flush::FlushQueue,
     health::Health,
     read_state::ReadStateCell,
@@ -103,6 +105,7 @@ pub(crate) struct Core {
     pub room: Room,
     pub snapshots: SnapshotList,
     pub health: Health,
+    pub events: Arc<Hub>,
     pub background: Background,
     pub stats: Counters,
     pub files: Arc<FileNumbers>,
@@ -131,6 +134,7 @@ pub(crate) struct Parts {
     pub memtable_ids: u64,
     pub lock: Box<dyn FileLock>,
     pub recovery: Recovery,
+    pub events: Arc<Hub>,
 }
 
 impl Core {
@@ -152,7 +156,8 @@ impl Core {
             compactions: Compactions::default(),
             room: Room::default(),
             snapshots: SnapshotList::default(),
-            health: Health::default(),
+            health: Health::new(Arc::clone(&parts.events)),
+            events: parts.events,
             background: Background::default(),
             stats: Counters::default(),
             files: parts.files,

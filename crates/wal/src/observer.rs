@@ -17,7 +17,6 @@ use crate::{files::Blank, log::Shared, state::Live};
 
 /// What a log tells its observer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum WalEvent {
     /// A segment file stands ready. Its first frame comes later, or never.
     SegmentMade {

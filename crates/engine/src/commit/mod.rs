@@ -30,6 +30,7 @@ use crate::{
     Ack, Position, Result, Tunables, WriteBatch, WriteOptions,
     batch::{CfShare, Entries, Entry},
     core::Core,
+    events::Stalled,
     flush,
     options::Background,
     read_state::ReadState,
@@ -259,6 +260,8 @@ fn admit(
 #[derive(Default)]
 struct Waited {
     since_us: Option<u64>,
+    /// For subscribers: ends with this.
+    stalled: Stalled,
 }
 
 impl Waited {
@@ -270,14 +273,16 @@ impl Waited {
         stall: &Stall,
         deadline: Option<Duration>,
     ) -> Result<()> {
+        self.stalled.by(core, stall);
         let now = core.env.clock.monotonic_us();
         let since = *self.since_us.get_or_insert_with(|| {
             core.stats.stalls.add(1);
             now
         });
         let waited = Duration::from_micros(now - since);
-        let refuse = || {
+        let mut refuse = || {
             core.stats.refusals.add(1);
+            self.stalled.refused(core);
             Err(stall.error(waited))
         };
         if deadline.is_some_and(|deadline| waited >= deadline) {

@@ -234,6 +234,7 @@ pub(crate) fn seal(
     let now_us = core.env.clock.monotonic_us();
     let group =
         queue::FlushGroup::new(id, cut, state.lsn, reason, members, now_us).with_unlogged(unlogged);
+    core.events.sealed(&group);
     Some(core.flushes.push(group))
 }
 
