@@ -19,6 +19,7 @@ use crate::{
     events::Hub,
     flush::FlushQueue,
     health::Health,
+    positions::FlushWatch,
     read_state::ReadStateCell,
     room::Room,
     snapshot::SnapshotList,
@@ -103,6 +104,7 @@ pub(crate) struct Core {
     pub flushes: FlushQueue,
     pub compactions: Compactions,
     pub room: Room,
+    pub flush_watch: FlushWatch,
     pub snapshots: SnapshotList,
     pub health: Health,
     pub events: Arc<Hub>,
@@ -155,6 +157,7 @@ impl Core {
             flushes: FlushQueue::default(),
             compactions: Compactions::default(),
             room: Room::default(),
+            flush_watch: FlushWatch::default(),
             snapshots: SnapshotList::default(),
             health: Health::new(Arc::clone(&parts.events)),
             events: parts.events,
@@ -203,6 +206,13 @@ impl Core {
             return Err(Error::new(ErrorKind::Closed, "the database is closed"));
         }
         Ok(())
+    }
+
+    /// Something about the room in memory has changed: wakes whoever waits for it, and for the
+    /// flushed position. Called with no lock held.
+    pub(crate) fn end_turn(&self) {
+        self.room.end_turn();
+        self.flush_watch.look(self);
     }
 
     pub(crate) fn check_writable(&self, state: &CommitState) -> Result<()> {

@@ -1,13 +1,15 @@
 //! [`Db`]: the public face. Each method is a few lines that hand over to the part that does it.
 
 use crate::{
-    CfOptions, ColumnFamily, EventOptions, Events, FlushRequest, FlushTicket, Iter, Options,
-    Position, ReadOptions, ReadView, Result, Snapshot, Stats, Tunables, WriteBatch, WriteOptions,
+    CfOptions, ColumnFamily, EventOptions, Events, FlushRequest, FlushTicket, Iter, LogInfo,
+    MemtableInfo, Options, Position, ReadOptions, ReadView, Result, Snapshot, Stats, Tunables,
+    WriteBatch, WriteOptions,
     commit::{self, Account},
     compaction,
     core::Core,
-    flush,
+    flush, log_info,
     memtable::Memtable,
+    memtables,
     options::Background,
     read_state::CfState,
     recover,
@@ -26,27 +28,6 @@ use std::{
 
 /// The name of the family that every database has.
 const DEFAULT_CF: &str = "default";
-
-/// How far each promise reaches, at one moment.
-///
-/// ```
-/// # let dir = tempfile::tempdir().unwrap();
-/// # use sluicedb::{Db, Options};
-/// let db = Db::open(dir.path(), Options::default())?;
-/// let written = db.put(&db.default_cf(), b"key", b"value")?;
-/// assert_eq!(db.positions().visible, written);
-/// assert!(db.sync()? >= written && db.positions().durable >= written);
-/// # Ok::<(), sluicedb::Error>(())
-/// ```
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Positions {
-    /// What readers see.
-    pub visible: Position,
-    /// What survives a power cut, through the log or through tables.
-    pub durable: Position,
-    /// What tables cover, in every column family.
-    pub flushed: Position,
-}
 
 /// An open database. Cheap to clone and to share between threads; closed by [`Db::close`], or
 /// when the last clone is dropped (without a flush then: the log keeps what is not in tables).
@@ -103,7 +84,7 @@ impl Db {
         Ok(db)
     }
 
-    fn core(&self) -> &Arc<Core> {
+    pub(crate) fn core(&self) -> &Arc<Core> {
         &self.0.core
     }
 
@@ -258,7 +239,7 @@ impl Db {
         }
         core.wal.set_sync_interval(tunables.wal_sync_interval);
         // A larger count may be room for those who wait.
-        core.room.end_turn();
+        core.end_turn();
         Ok(())
     }
 
@@ -275,25 +256,6 @@ impl Db {
         core.wal.request_sync(lsn, Box::new(done));
     }
 
-    /// How far each promise reaches.
-    pub fn positions(&self) -> Positions {
-        let core = self.core();
-        let (flushed, unlogged) = {
-            let state = core.commit.lock();
-            let unlogged = state.unlogged || core.flushes.has_unlogged();
-            (SeqNo(flush::oldest_unflushed(core, &state).0 - 1), unlogged)
-        };
-        let logged = core.wal.durable_seq();
-        // Unlogged entries are durable through tables only, and a position promises everything
-        // before it.
-        let durable = if unlogged { flushed } else { flushed.max(logged) };
-        Positions {
-            visible: core.position(core.ring.visible()),
-            durable: core.position(durable),
-            flushed: core.position(flushed),
-        }
-    }
-
     /// Seals memtables and starts writing them to tables. The ticket says when, and what came of
     /// it.
     ///
@@ -304,9 +266,9 @@ impl Db {
         flush::flush(self.core(), &request)
     }
 
-    /// Listens to what happens from now on. See [`Events`] for how to wait, and [`crate::Event`] for what
-    /// there is. Nobody is ever waited for: a subscriber that does not keep up loses events, which
-    /// are counted.
+    /// Listens to what happens from now on. See [`Events`] for how to wait, and [`crate::Event`]
+    /// for what there is. Nobody is ever waited for: a subscriber that does not keep up loses
+    /// events, which are counted.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -327,6 +289,44 @@ impl Db {
     /// ```
     pub fn subscribe(&self, options: EventOptions) -> Events {
         self.core().events.subscribe(&options)
+    }
+
+    /// Holds automatic flushes back: what they would write stays in memory until
+    /// [`Db::resume_flushes`], an explicit [`Db::flush`] or a checkpoint, which go on as always.
+    /// Memtables still have their bounds: once they are full, writes stall. For an operator's
+    /// short maintenance window; not recorded, a new opening flushes again.
+    pub fn pause_flushes(&self) {
+        self.core().flushes.set_paused(true);
+    }
+
+    /// Lets automatic flushes go on.
+    pub fn resume_flushes(&self) {
+        self.core().flushes.set_paused(false);
+        self.core().background.wake_flush();
+    }
+
+    /// Whether automatic flushes are held back.
+    pub fn flushes_paused(&self) -> bool {
+        self.core().flushes.is_paused()
+    }
+
+    /// Ends the active log segment and begins the next. What the segment holds can be let go of as
+    /// soon as tables cover it.
+    ///
+    /// # Errors
+    /// `Io` or `DiskFull` when no segment can be made; `Closed`.
+    pub fn rotate_log(&self) -> Result<()> {
+        self.core().wal.rotate()
+    }
+
+    /// A moment's picture of the log.
+    pub fn log_info(&self) -> LogInfo {
+        log_info::log_info(self.core())
+    }
+
+    /// Every memtable in memory, family by family, the active one of each first.
+    pub fn memtables(&self) -> Vec<MemtableInfo> {
+        memtables::list(self.core())
     }
 
     /// Runs `callback` once, when memtable room may have come: after [`ErrorKind::Stalled`] from
@@ -445,7 +445,10 @@ fn drop_family(core: &Arc<Core>, cf: &ColumnFamily) -> Result<()> {
             state.accounts[cf.slot()] = None;
         }
         core.read_state.drop_family(cf.slot());
-    })
+    })?;
+    // Its memtables' room, and what its entries held back.
+    core.end_turn();
+    Ok(())
 }
 
 fn close(core: &Arc<Core>, flush: bool) -> Result<()> {
@@ -472,7 +475,7 @@ fn close(core: &Arc<Core>, flush: bool) -> Result<()> {
         return Ok(());
     }
     core.background.stop();
-    core.room.end_turn();
+    core.end_turn();
     core.background.join();
     let closed = Error::new(ErrorKind::Closed, "the database closed before the flush was done");
     core.flushes.abandon_all(&closed);

@@ -35,9 +35,12 @@ mod flush;
 pub mod fuzzing;
 mod health;
 mod iter;
+mod log_info;
 mod manifest;
 mod memtable;
+mod memtables;
 mod options;
+mod positions;
 mod read_state;
 mod recover;
 mod rewrite;
@@ -53,13 +56,16 @@ mod view;
 
 pub use batch::WriteBatch;
 pub use cf::ColumnFamily;
-pub use db::{Db, Positions};
+pub use db::Db;
 pub use events::{Event, EventIter, EventOptions, EventRecord, Events, StallCause, Topic};
 pub use flush::{FlushReason, FlushReport, FlushRequest, FlushTicket};
+pub use log_info::{LogInfo, LogSegment};
+pub use memtables::{MemtableInfo, MemtableState};
 pub use options::{
     Ack, Background, CfOptions, Compression, Options, ReadOptions, Tunables, WalRecovery,
     WriteOptions,
 };
+pub use positions::Positions;
 pub use slice::PinnedSlice;
 pub use sluice_base::{
     CfId, Damage, Error, ErrorKind, FileNo, Level, Position, Result, SeqNo, limits,

@@ -45,6 +45,8 @@ pub(crate) struct Sealed {
     pub reserved: u64,
     /// The first sequence number that may be in it.
     pub first: SeqNo,
+    /// Monotonic microseconds of the first write.
+    pub dirty_since_us: u64,
 }
 
 /// One column family as a reader sees it.

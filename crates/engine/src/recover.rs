@@ -263,7 +263,11 @@ impl<'a> Replay<'a> {
                     commit::insert(&family.active, &entry, seq);
                     let need = entry.bytes() as u64 + ENTRY_OVERHEAD_BYTES;
                     family.account.reserved += need;
-                    family.account.first.get_or_insert(seq);
+                    if family.account.first.is_none() {
+                        family.account.first = Some(seq);
+                        // When it was written is not recorded: its age counts from the opening.
+                        family.account.dirty_since_us = self.options.env.clock.monotonic_us();
+                    }
                     self.reserved += need;
                 }
             } else if entry.cf() >= self.state.next_cf {
@@ -319,6 +323,7 @@ impl<'a> Replay<'a> {
             group: self.groups,
             reserved: family.account.reserved,
             first,
+            dirty_since_us: family.account.dirty_since_us,
         };
         self.groups += 1;
         family.account = family.account.fresh();
@@ -397,7 +402,7 @@ impl<'a> Replay<'a> {
         let commit = CommitState {
             next: self.last.next(),
             accounts,
-            unlogged: false,
+            unlogged: None,
             closed: false,
             lsn,
             log_checked: lsn,

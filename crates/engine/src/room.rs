@@ -16,7 +16,7 @@ use std::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stall {
     /// The family has as many memtables as it may.
-    Memtables { cf: String, sealed: usize, count: u32 },
+    Memtables { cf: String, sealed: usize, count: u32, paused: bool },
     /// All memtables together fill their share of the budget.
     Budget { used: u64, max: u64 },
     /// Level 0 is too deep to take another flush.
@@ -26,10 +26,15 @@ pub(crate) enum Stall {
 impl fmt::Display for Stall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Stall::Memtables { cf, sealed, count } => write!(
+            Stall::Memtables { cf, sealed, count, paused: false } => write!(
                 f,
                 "memtable of column family '{cf}' is full ({sealed} of {count} waiting to flush); \
                  retry, or raise memtable-count or memtable-wait-timeout"
+            ),
+            Stall::Memtables { cf, sealed, count, paused: true } => write!(
+                f,
+                "memtable of column family '{cf}' is full ({sealed} of {count} waiting to flush) \
+                 while automatic flushes are paused; resume them, or flush explicitly"
             ),
             Stall::Budget { used, max } => write!(
                 f,

@@ -50,9 +50,9 @@ pub(crate) struct CommitState {
     pub next: SeqNo,
     /// The active memtables' accounts, by slot.
     pub accounts: Vec<Option<Account>>,
-    /// Whether anything unlogged was written since the last cut over all families. While it is
-    /// set every flush takes all families, because only a common cut keeps P1 without a log.
-    pub unlogged: bool,
+    /// What was written without a log since the last cut over all families. While there is any,
+    /// every flush takes all families, because only a common cut keeps P1 without a log.
+    pub unlogged: Option<Unlogged>,
     /// Set by close: no write may begin any more.
     pub closed: bool,
     /// Where the log ends for what has been committed.
@@ -60,6 +60,28 @@ pub(crate) struct CommitState {
     /// Where the log ended when its size was last looked at.
     pub log_checked: Lsn,
     pub tunables: Tunables,
+}
+
+/// Writes that are in no log: lost in a crash until the memtables that hold them are tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unlogged {
+    /// The first of them; everything before it is logged or in tables.
+    pub first: SeqNo,
+    /// Monotonic microseconds of the first one.
+    pub since_us: u64,
+    /// What they reserve in memtables.
+    pub bytes: u64,
+}
+
+impl Unlogged {
+    /// Both together.
+    pub(crate) fn and(self, other: Unlogged) -> Unlogged {
+        Unlogged {
+            first: self.first.min(other.first),
+            since_us: self.since_us.min(other.since_us),
+            bytes: self.bytes + other.bytes,
+        }
+    }
 }
 
 /// What is reserved in one active memtable. Reservation and insertion are one decision under the
@@ -203,7 +225,10 @@ fn reserve(
             // What was sealed on the way is still to be flushed, and a failed log to be healed.
             state.lsn = appended.inspect_err(|_| core.background.wake_flush())?;
         } else {
-            state.unlogged = true;
+            let bytes = batch.shares().iter().map(need).sum();
+            let since_us = core.env.clock.monotonic_us();
+            let this = Unlogged { first, since_us, bytes };
+            state.unlogged = Some(state.unlogged.map_or(this, |before| before.and(this)));
         }
         state.next = last.next();
         for share in batch.shares() {

@@ -54,7 +54,7 @@ fn failed(core: &Core, group: &FlushGroup, error: &Error) {
     core.health.background_error("flush", error);
     group.fail(error, core.env.clock.monotonic_us(), &core.events);
     // Room that this flush was to make does not come: whoever waits for it must hear why (P6).
-    core.room.end_turn();
+    core.end_turn();
 }
 
 /// Writes the tables of a group.
@@ -142,7 +142,7 @@ fn install_ready(core: &Arc<Core>) {
                     core.events.flush_end(group, &report);
                     group.finish(report);
                 }
-                core.room.end_turn();
+                core.end_turn();
                 core.background.wake_compaction();
                 core.background.wake_flush();
             }

@@ -107,6 +107,18 @@ impl FlushReason {
         FlushReason::LogFailure,
     ];
 
+    /// Whether the engine began it by itself: such flushes wait while
+    /// [`crate::Db::pause_flushes`] is in force.
+    pub fn is_automatic(self) -> bool {
+        !matches!(
+            self,
+            FlushReason::Manual
+                | FlushReason::Shutdown
+                | FlushReason::Checkpoint
+                | FlushReason::LogFailure
+        )
+    }
+
     /// The name in statistics and events.
     pub fn name(self) -> &'static str {
         match self {
@@ -140,7 +152,8 @@ pub(crate) fn seal_for_room(
         let count = state.tunables.memtable_count;
         if cf.sealed.len() + 1 >= count as usize {
             let (cf, sealed) = (cf.family.name().to_owned(), cf.sealed.len() + 1);
-            return Err(Stall::Memtables { cf, sealed, count });
+            let paused = core.flushes.is_paused();
+            return Err(Stall::Memtables { cf, sealed, count, paused });
         }
         let tables = cf.version.level(Level(0)).len();
         let max = core.options.l0_stop;
@@ -203,7 +216,7 @@ pub(crate) fn seal(
     reason: FlushReason,
 ) -> Option<Arc<queue::FlushGroup>> {
     let all: Vec<usize> = (0..state.accounts.len()).collect();
-    let wanted = if state.unlogged { &all[..] } else { slots };
+    let wanted = if state.unlogged.is_some() { &all[..] } else { slots };
     let slots: Vec<usize> = wanted
         .iter()
         .copied()
@@ -224,6 +237,7 @@ pub(crate) fn seal(
             group: id,
             reserved: account.reserved,
             first,
+            dirty_since_us: account.dirty_since_us,
         };
         *account = account.fresh();
         members.push(queue::Member { family: cf.family.clone(), sealed: sealed.clone() });
@@ -341,6 +355,8 @@ fn no_room(core: &Core, state: &CommitState, slots: &[usize]) -> Option<Stall> {
             cf: cf.family.name().to_owned(),
             sealed,
             count,
+            // This flush is asked for: a pause does not hold it back.
+            paused: false,
         })
     })
 }

@@ -4,14 +4,17 @@ use super::{
     FlushReason,
     ticket::{FlushReport, FlushTicket, copy},
 };
-use crate::{Result, cf::ColumnFamily, events::Hub, read_state::Sealed, version::TableMeta};
+use crate::{
+    Result, cf::ColumnFamily, commit::Unlogged, events::Hub, memtables::MemtableState,
+    read_state::Sealed, version::TableMeta,
+};
 use sluice_base::{Error, SeqNo};
 use sluice_wal::Lsn;
 use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -66,8 +69,8 @@ pub(crate) struct FlushGroup {
     pub reason: FlushReason,
     pub members: Vec<Member>,
     pub sealed_us: u64,
-    /// Something in it is in no log: nothing but its install makes that durable.
-    pub unlogged: bool,
+    /// What in it is in no log: nothing but its install makes that durable.
+    pub unlogged: Option<Unlogged>,
     progress: Mutex<Progress>,
 }
 
@@ -88,10 +91,10 @@ impl FlushGroup {
             tickets: Vec::new(),
             outcome: None,
         });
-        FlushGroup { id, cut, lsn, reason, members, sealed_us, unlogged: false, progress }
+        FlushGroup { id, cut, lsn, reason, members, sealed_us, unlogged: None, progress }
     }
 
-    pub(crate) fn with_unlogged(self, unlogged: bool) -> FlushGroup {
+    pub(crate) fn with_unlogged(self, unlogged: Option<Unlogged>) -> FlushGroup {
         FlushGroup { unlogged, ..self }
     }
 
@@ -110,6 +113,19 @@ impl FlushGroup {
         };
         if let Some(outcome) = outcome {
             ticket.finish(outcome);
+        }
+    }
+
+    /// Whether somebody asked for it: a pause of automatic flushes does not hold it back.
+    fn is_asked_for(&self) -> bool {
+        !self.reason.is_automatic() || !self.progress().tickets.is_empty()
+    }
+
+    fn state(&self) -> MemtableState {
+        match &self.progress().stage {
+            Stage::Queued => MemtableState::Sealed,
+            Stage::Building => MemtableState::Flushing,
+            Stage::Built(_) => MemtableState::Written,
         }
     }
 
@@ -192,6 +208,8 @@ pub(crate) struct FlushQueue {
     ids: AtomicU64,
     /// Held while a group is installed, so that installs are one at a time and in order.
     installing: Mutex<()>,
+    /// Groups that nobody asked for wait.
+    paused: AtomicBool,
     /// When the log may be healed again after a failed attempt, in monotonic microseconds.
     heal_not_before_us: AtomicU64,
 }
@@ -226,7 +244,7 @@ impl FlushQueue {
     /// in no log, is durable.
     pub(crate) fn last_needed(&self, slots: &[usize]) -> Option<Arc<FlushGroup>> {
         let is_needed = |group: &&Arc<FlushGroup>| {
-            group.unlogged
+            group.unlogged.is_some()
                 || group.members.iter().any(|member| slots.contains(&member.family.slot()))
         };
         self.groups().iter().rev().find(is_needed).cloned()
@@ -237,18 +255,40 @@ impl FlushQueue {
         self.groups().back().cloned()
     }
 
-    /// Whether anything that is in no log waits here.
-    pub(crate) fn has_unlogged(&self) -> bool {
-        self.groups().iter().any(|group| group.unlogged)
+    /// What waits here and is in no log.
+    pub(crate) fn unlogged(&self) -> Option<Unlogged> {
+        self.groups().iter().filter_map(|group| group.unlogged).reduce(Unlogged::and)
+    }
+
+    /// Stops automatic flushes, or lets them go on.
+    pub(crate) fn set_paused(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Release);
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire)
+    }
+
+    /// How far each queued group has come, with its number.
+    pub(crate) fn stages(&self) -> Vec<(u64, SeqNo, FlushReason, MemtableState)> {
+        let one = |group: &Arc<FlushGroup>| (group.id, group.cut, group.reason, group.state());
+        self.groups().iter().map(one).collect()
     }
 
     /// Chooses the next work; a group handed out to build is marked so.
-    /// `together`: nothing is installed before everything is built.
+    /// `together`: nothing is installed before everything is built, and nothing is held back.
+    /// While automatic flushes are paused only what a group that was asked for waits for is done:
+    /// itself and all before it, because installs go in order.
     pub(crate) fn take(&self, now_us: u64, together: bool) -> Work {
         let groups = self.groups();
+        let count = if self.is_paused() && !together {
+            groups.iter().rposition(|group| group.is_asked_for()).map_or(0, |last| last + 1)
+        } else {
+            groups.len()
+        };
         let is_ready = !together || groups.iter().all(|group| group.built().is_some());
         let mut not_before = u64::MAX;
-        for (index, group) in groups.iter().enumerate() {
+        for (index, group) in groups.iter().take(count).enumerate() {
             let mut progress = group.progress();
             let due = progress.not_before_us <= now_us;
             match &progress.stage {

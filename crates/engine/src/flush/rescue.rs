@@ -61,7 +61,7 @@ pub(super) fn finish(core: &Arc<Core>) -> Progress {
     match heal(core, cut) {
         Ok(()) => {
             drop(installing);
-            core.room.end_turn();
+            core.end_turn();
         }
         Err(error) => {
             core.health.log_failed(&error);

@@ -69,6 +69,11 @@ impl Memtable {
         }
     }
 
+    /// The number it was made with.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
     /// Adds an entry; any number of threads may do so at once. The very same key and trailer a
     /// second time changes nothing. Deltas of counters go to [`Memtable::add_counter`] instead.
     ///
