@@ -1,12 +1,17 @@
-//! What subscribers hear, in which order, and that no code of theirs runs under a lock.
+//! What subscribers hear, and in which order; `callbacks.rs`: that no code of theirs runs under a
+//! lock.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use sluice_env::{Env, Failure, FaultFs, Fs, Gate, ManualClock, MemFs, Op, Rule};
+#[path = "events/callbacks.rs"]
+mod callbacks;
+#[path = "events/support.rs"]
+mod support;
+
+use sluice_env::{Failure, Gate, Op, Rule};
 use sluicedb::{
-    Ack, Background, CfOptions, ColumnFamily, Db, ErrorKind, Event, EventOptions, EventRecord,
-    Events, FlushReason, FlushRequest, Level, Options, Position, StallCause, Topic, WriteBatch,
-    WriteOptions,
+    Ack, Background, CfOptions, ErrorKind, Event, EventOptions, FlushReason, Level, StallCause,
+    Topic, WriteBatch, WriteOptions,
 };
 use std::{
     sync::{
@@ -16,117 +21,7 @@ use std::{
     },
     time::Duration,
 };
-
-/// Long enough that only a wait which never ends reaches it.
-const NEVER: Duration = Duration::from_secs(30);
-
-struct World {
-    fs: FaultFs,
-    clock: Arc<ManualClock>,
-    db: Db,
-}
-
-/// A database of small memtables on a disk that can fail. `Stepped` on a clock that stands still.
-fn world(background: Background) -> World {
-    let fs = FaultFs::new(Arc::new(MemFs::new()));
-    let clock = Arc::new(ManualClock::new(1_700_000_000_000));
-    let mut env = Env::os().with_fs(Arc::new(fs.clone()) as Arc<dyn Fs>);
-    if background == Background::Stepped {
-        env.clock = Arc::<ManualClock>::clone(&clock);
-    }
-    let options = Options {
-        env,
-        background,
-        memtable_bytes: 4096,
-        memtable_count: 2,
-        memory_budget: 1 << 20,
-        wal_segment_bytes: 4096,
-        wal_max_bytes: 1 << 20,
-        wal_sync_interval: Duration::ZERO,
-        l0_compaction_trigger: 1000,
-        l0_stop: 10_000,
-        ..Options::default()
-    };
-    World { fs, clock, db: Db::open("/db", options).unwrap() }
-}
-
-fn to(topics: &[Topic]) -> EventOptions {
-    EventOptions { topics: topics.to_vec(), ..EventOptions::default() }
-}
-
-fn put(db: &Db, cf: &ColumnFamily, key: &[u8], ack: Ack) -> Position {
-    let mut batch = WriteBatch::new();
-    batch.put(cf, key, b"value");
-    db.write(&batch, &WriteOptions { ack, ..WriteOptions::default() }).unwrap()
-}
-
-/// Writes until memtables are full.
-fn fill(db: &Db) {
-    let mut batch = WriteBatch::new();
-    batch.put(&db.default_cf(), b"key", &[7; 1000]);
-    let now = WriteOptions { deadline: Some(Duration::ZERO), ..WriteOptions::default() };
-    for count in 0.. {
-        assert!(count < 1000, "memtables that are never full");
-        if let Err(error) = db.write(&batch, &now) {
-            return assert_eq!(error.kind(), ErrorKind::Stalled, "{error}");
-        }
-    }
-}
-
-/// A request that does not wait for room, whatever else is on its way.
-fn everything() -> FlushRequest {
-    FlushRequest { allow_stall: true, ..FlushRequest::default() }
-}
-
-fn flush(db: &Db) {
-    db.flush(everything()).unwrap().wait(Some(NEVER)).unwrap();
-}
-
-/// Opens its gate at the end, also when the test fails: or the database would never close.
-struct Opens<'a>(&'a Gate);
-
-impl Drop for Opens<'_> {
-    fn drop(&mut self) {
-        self.0.open();
-    }
-}
-
-/// Everything queued, in the order of the serials.
-fn queued(events: &Events) -> Vec<Event> {
-    let mut last = 0;
-    std::iter::from_fn(|| events.try_recv())
-        .map(|EventRecord { serial, event, .. }| {
-            assert!(serial > last, "{serial} behind {last}: {event}");
-            last = serial;
-            event
-        })
-        .collect()
-}
-
-fn names(events: &[Event]) -> Vec<&'static str> {
-    events.iter().map(Event::name).collect()
-}
-
-/// Waits for an event of this name, passing over others.
-fn until(events: &Events, name: &str) -> Event {
-    loop {
-        let record = events.recv(Some(NEVER)).unwrap_or_else(|e| panic!("no {name}: {e}"));
-        if record.event.name() == name {
-            return record.event;
-        }
-    }
-}
-
-/// Runs `body` on a thread of its own and fails when it does not end.
-fn must_end(body: impl FnOnce() + Send + 'static) {
-    let (sender, ended) = mpsc::channel::<()>();
-    let thread = std::thread::Builder::new().spawn(move || {
-        let _ends = sender;
-        body();
-    });
-    assert_eq!(ended.recv_timeout(NEVER), Err(mpsc::RecvTimeoutError::Disconnected), "a deadlock");
-    thread.unwrap().join().unwrap();
-}
+use support::{NEVER, Opens, World, everything, fill, flush, names, put, queued, to, until, world};
 
 #[test]
 fn one_flush_is_sealed_begun_and_ended_under_one_group() {
@@ -396,150 +291,6 @@ fn what_nobody_wants_is_not_made() {
     work(b"e");
     let next = again.try_recv().unwrap();
     assert!(next.serial <= 3, "{next}: a dropped subscription still counts");
-}
-
-/// The proof that callbacks run with no lock of the engine held: each of these calls would wait
-/// for one of them, and the flush's wait for the threads of the engine.
-#[test]
-fn a_callback_may_call_the_database() {
-    for topic in [Topic::Flush, Topic::Wal, Topic::Compaction, Topic::Stall, Topic::Error] {
-        must_end(move || {
-            let World { db, fs, .. } = world(Background::Threads);
-            let events = db.subscribe(to(&[topic]));
-            let (sender, done) = mpsc::channel();
-            let handle = db.clone();
-            let callback = move || {
-                put(&handle, &handle.default_cf(), b"from the callback", Ack::Memory);
-                handle.flush_log().unwrap_or_default();
-                let ticket = handle.flush(everything()).unwrap();
-                drop(ticket.wait(None));
-                handle.stats();
-                handle.positions();
-                drop(handle.subscribe(EventOptions::default()));
-                let made = handle.create_column_family("made", CfOptions::default());
-                sender.send(made.is_ok()).unwrap();
-            };
-            events.on_ready(callback).unwrap();
-            match topic {
-                // Sealed under the commit lock.
-                Topic::Flush => {
-                    let mut batch = WriteBatch::new();
-                    batch.put(&db.default_cf(), b"key", &[7; 1000]);
-                    let patient = WriteOptions { deadline: None, ..WriteOptions::default() };
-                    for _ in 0..20 {
-                        db.write(&batch, &patient).unwrap();
-                    }
-                }
-                Topic::Wal => {
-                    put(&db, &db.default_cf(), b"k", Ack::Disk);
-                }
-                Topic::Compaction => {
-                    put(&db, &db.default_cf(), b"k", Ack::Os);
-                    flush(&db);
-                    db.compact(&db.default_cf(), None, None).unwrap();
-                }
-                Topic::Stall => {
-                    let gate = Gate::new();
-                    fs.add(Rule::on(Op::Create).path_ends_with(".sst").hold(&gate));
-                    fill(&db);
-                    gate.open();
-                }
-                _ => {
-                    fs.add(Rule::on(Op::Create).path_ends_with(".sst").fail(Failure::EIO));
-                    put(&db, &db.default_cf(), b"k", Ack::Os);
-                    drop(db.flush(everything()).unwrap().wait(None));
-                }
-            }
-            assert!(done.recv_timeout(NEVER).expect("the callback hangs"), "{topic}");
-            db.close(false).unwrap();
-        });
-    }
-}
-
-/// A log failure is noted under the commit lock and the install lock.
-#[test]
-fn a_callback_about_the_log_s_failure_may_wait_for_its_healing() {
-    must_end(|| {
-        let World { db, fs, .. } = world(Background::Threads);
-        let events = Arc::new(db.subscribe(to(&[Topic::Error])));
-        fs.add(Rule::on(Op::SyncData).path_ends_with(".wal").fail(Failure::EIO));
-        let (sender, done) = mpsc::channel();
-        let (handle, heard) = (db.clone(), Arc::clone(&events));
-        let callback = move || {
-            let failed = until(&heard, "log-failed");
-            let ticket = handle.flush(everything()).unwrap();
-            ticket.wait(None).unwrap();
-            until(&heard, "log-healed");
-            put(&handle, &handle.default_cf(), b"k", Ack::Disk);
-            sender.send(failed.topic()).unwrap();
-        };
-        events.on_ready(callback).unwrap();
-        let mut batch = WriteBatch::new();
-        batch.put(&db.default_cf(), b"k", b"v");
-        let durable = WriteOptions { ack: Ack::Disk, ..WriteOptions::default() };
-        db.write(&batch, &durable).unwrap_err();
-        assert_eq!(done.recv_timeout(NEVER).expect("the callback hangs"), Topic::Error);
-    });
-}
-
-#[test]
-fn a_callback_may_end_the_database() {
-    for explicit in [true, false] {
-        must_end(move || {
-            let World { db, .. } = world(Background::Threads);
-            let events = db.subscribe(to(&[Topic::Flush]));
-            let (sender, done) = mpsc::channel();
-            let handle = db.clone();
-            let (let_go, gone) = mpsc::channel::<()>();
-            let callback = move || {
-                if explicit {
-                    handle.close(true).unwrap();
-                } else {
-                    // Wait until this is the last handle.
-                    gone.recv().unwrap_err();
-                }
-                drop(handle);
-                sender.send(()).unwrap();
-            };
-            events.on_ready(callback).unwrap();
-            put(&db, &db.default_cf(), b"k", Ack::Os);
-            let ticket = db.flush(everything()).unwrap();
-            drop(ticket);
-            drop(db);
-            drop(let_go);
-            done.recv_timeout(NEVER).expect("the close hangs");
-            while events.recv(None).is_ok() {}
-        });
-    }
-}
-
-#[test]
-fn without_threads_callbacks_run_in_a_step() {
-    let World { db, .. } = world(Background::Stepped);
-    let events = Arc::new(db.subscribe(to(&[Topic::Flush])));
-    let runs = Arc::new(AtomicU64::new(0));
-    let count = || {
-        let runs = Arc::clone(&runs);
-        move || {
-            runs.fetch_add(1, SeqCst);
-        }
-    };
-    events.on_ready(count()).unwrap();
-    put(&db, &db.default_cf(), b"k", Ack::Os);
-    let ticket = db.flush(everything()).unwrap();
-    assert_eq!(runs.load(SeqCst), 0);
-    assert!(db.step());
-    assert_eq!((runs.load(SeqCst), ticket.poll().is_none()), (1, true), "a step of its own");
-    while db.step() {}
-    assert_eq!(runs.load(SeqCst), 1, "once");
-    events.on_ready(count()).unwrap();
-    assert_eq!(runs.load(SeqCst), 2, "events wait: at once");
-    assert_eq!(queued(&events).len(), 3);
-    // One that panics, and one that comes behind it.
-    events.on_ready(|| panic!("a callback of the test")).unwrap();
-    events.on_ready(count()).unwrap();
-    db.close(false).unwrap();
-    assert_eq!(runs.load(SeqCst), 3, "the close runs what is left");
 }
 
 #[test]
