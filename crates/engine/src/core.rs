@@ -6,7 +6,8 @@
 //! 2. the versions lock (manifest; held across its sync);
 //! 3. the commit lock;
 //! 4. the read state's change lock, the flush queue's and the compaction set's locks, the room's;
-//! 5. the log's own locks.
+//! 5. the log's own locks;
+//! 6. those of `events/`, held for pushes only.
 //!
 //! Readers take none of them.
 
@@ -16,6 +17,7 @@ use crate::{
     cf::DbId,
     commit::{Brakes, CommitState, Ring},
     compaction::Compactions,
+    events::Hub,
     flush::{Clerk, FlushQueue},
     health::Health,
     positions::FlushWatch,
@@ -108,6 +110,7 @@ pub(crate) struct Core {
     pub flush_watch: FlushWatch,
     pub snapshots: SnapshotList,
     pub health: Health,
+    pub events: Arc<Hub>,
     pub background: Background,
     pub stats: Counters,
     pub files: Arc<FileNumbers>,
@@ -136,6 +139,7 @@ pub(crate) struct Parts {
     pub memtable_ids: u64,
     pub lock: Box<dyn FileLock>,
     pub recovery: Recovery,
+    pub events: Arc<Hub>,
 }
 
 impl Core {
@@ -160,7 +164,8 @@ impl Core {
             room: Room::default(),
             flush_watch: FlushWatch::default(),
             snapshots: SnapshotList::default(),
-            health: Health::default(),
+            health: Health::new(Arc::clone(&parts.events)),
+            events: parts.events,
             background: Background::default(),
             stats: Counters::default(),
             files: parts.files,
