@@ -319,16 +319,24 @@ pub(crate) fn flush(core: &Arc<Core>, request: &FlushRequest) -> Result<FlushTic
         };
         drop(state);
         let ticket = FlushTicket::new(core.position(cut));
-        if sealed.is_none() && !log_failed {
+        let ended = ticket.clone();
+        let report = FlushReport::empty(request.reason, core.position(cut));
+        let synced = move |outcome: Result<()>| match (outcome, group) {
+            (Err(error), _) => ended.finish(Err(error)),
+            (Ok(()), Some(group)) => group.attach(&ended),
+            (Ok(()), None) => ended.finish(Ok(report)),
+        };
+        if sealed.is_some() || log_failed {
+            synced(Ok(()));
+        } else if core.options.background == crate::Background::Stepped {
+            synced(core.wal.sync(lsn));
+        } else {
             // The promise "every crash recovers at least S" must hold for what other families
-            // keep in the log, and for what they wrote since the older group was sealed.
-            core.wal.sync(lsn)?;
-        }
-        match group {
-            Some(group) => group.attach(&ticket),
-            None => {
-                ticket.finish(Ok(FlushReport::empty(request.reason, core.position(cut))));
-            }
+            // keep in the log, and for what they wrote since the older group was sealed. The
+            // log's thread syncs and goes on from there: a caller that only wants the ticket does
+            // not wait for a disk. The closure must not hold the core, which would then close
+            // the log from the log's own thread.
+            core.wal.request_sync(lsn, Box::new(synced));
         }
         core.flushes.retry_now();
         core.background.wake_flush();
