@@ -227,7 +227,7 @@ impl Db {
     /// enough. For callers whose writes must not wait ([`WriteOptions::deadline`] zero): they are
     /// never delayed here, and whoever ignores this runs into [`ErrorKind::Stalled`] sooner.
     pub fn throttle(&self) -> Duration {
-        self.core().brakes.throttle(self.core().env.clock.monotonic_us())
+        self.core().brakes.throttle(&*self.core().env.clock)
     }
 
     /// Changes options while running. The next write sees them; a memtable that is over a smaller
