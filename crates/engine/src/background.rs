@@ -4,7 +4,7 @@
 //! wake-up that comes before the sleep count.
 
 use crate::{
-    Result, compaction,
+    Result, checkpoint, compaction,
     core::Core,
     flush::{self, Progress},
 };
@@ -24,6 +24,7 @@ const IDLE_WAIT: Duration = Duration::from_millis(500);
 struct State {
     flush: u64,
     compaction: u64,
+    checkpoint: u64,
     stopping: bool,
 }
 
@@ -44,6 +45,8 @@ impl fmt::Debug for Background {
 enum Role {
     Flush,
     Compaction,
+    /// Its own thread, whatever the options say: a copy of all tables must hold up neither.
+    Checkpoint,
 }
 
 impl Background {
@@ -61,6 +64,11 @@ impl Background {
         self.wake.notify_all();
     }
 
+    pub(crate) fn wake_checkpoint(&self) {
+        self.state().checkpoint += 1;
+        self.wake.notify_all();
+    }
+
     /// Starts the threads. They hold the core weakly: a database dropped without `close` ends.
     pub(crate) fn start(&self, core: &Arc<Core>) -> Result<()> {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
@@ -69,7 +77,8 @@ impl Background {
             .chain(
                 (0..core.options.compaction_threads)
                     .map(|index| (Role::Compaction, format!("sluice-comp-{index}"))),
-            );
+            )
+            .chain([(Role::Checkpoint, "sluice-ckpt".to_owned())]);
         for (role, name) in roles {
             let weak = Arc::downgrade(core);
             let body = Box::new(move || work(&weak, role));
@@ -109,6 +118,7 @@ fn work(weak: &Weak<Core>, role: Role) {
         let progress = match role {
             Role::Flush => flush::run_one(&core),
             Role::Compaction => compaction::run_one(&core),
+            Role::Checkpoint => checkpoint::run_one(&core),
         };
         let wait = match progress {
             Progress::Done => continue,
@@ -126,6 +136,7 @@ fn work(weak: &Weak<Core>, role: Role) {
             let now = match role {
                 Role::Flush => state.flush,
                 Role::Compaction => state.compaction,
+                Role::Checkpoint => state.checkpoint,
             };
             now == seen && !state.stopping
         };
@@ -134,6 +145,7 @@ fn work(weak: &Weak<Core>, role: Role) {
         seen = match role {
             Role::Flush => state.flush,
             Role::Compaction => state.compaction,
+            Role::Checkpoint => state.checkpoint,
         };
         drop(state);
     }
@@ -146,6 +158,7 @@ impl Core {
             return false;
         }
         flush::run_one(self) == Progress::Done
+            || checkpoint::run_one(self) == Progress::Done
             || compaction::run_one(self) == Progress::Done
             || self.store.collect_garbage()
     }

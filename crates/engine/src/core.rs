@@ -4,7 +4,8 @@
 //! 1. the install lock of the flush queue;
 //! 2. the versions lock (manifest; held across its sync);
 //! 3. the commit lock;
-//! 4. the read state's change lock, the flush queue's and the compaction set's locks, the room's;
+//! 4. the read state's change lock, the locks of the flush queue, the compaction set and the
+//!    checkpoints, the room's;
 //! 5. the log's own locks.
 //!
 //! Readers take none of them.
@@ -13,6 +14,7 @@ use crate::{
     ColumnFamily, Options, Position, Result,
     background::Background,
     cf::DbId,
+    checkpoint::Checkpoints,
     commit::{CommitState, Ring},
     compaction::Compactions,
     flush::FlushQueue,
@@ -101,6 +103,7 @@ pub(crate) struct Core {
     pub versions: Versions,
     pub flushes: FlushQueue,
     pub compactions: Compactions,
+    pub checkpoints: Checkpoints,
     pub room: Room,
     pub flush_watch: FlushWatch,
     pub snapshots: SnapshotList,
@@ -152,6 +155,7 @@ impl Core {
             versions: parts.versions,
             flushes: FlushQueue::default(),
             compactions: Compactions::default(),
+            checkpoints: Checkpoints::default(),
             room: Room::default(),
             flush_watch: FlushWatch::default(),
             snapshots: SnapshotList::default(),

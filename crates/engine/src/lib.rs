@@ -24,6 +24,7 @@
 mod background;
 mod batch;
 mod cf;
+mod checkpoint;
 mod commit;
 mod compaction;
 mod core;
@@ -39,6 +40,7 @@ mod memtable;
 mod memtables;
 mod options;
 mod positions;
+mod promise;
 mod read_state;
 mod recover;
 mod rewrite;
@@ -54,6 +56,7 @@ mod view;
 
 pub use batch::WriteBatch;
 pub use cf::ColumnFamily;
+pub use checkpoint::{Checkpoint, CheckpointTicket};
 pub use db::Db;
 pub use flush::{FlushReason, FlushReport, FlushRequest, FlushTicket};
 pub use log_info::{LogInfo, LogSegment};

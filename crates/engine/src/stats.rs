@@ -1,8 +1,12 @@
 //! Counters that are always on, and the [`Stats`] a caller reads.
 
-use crate::flush::{FlushReason, FlushReport};
-use sluice_base::SeqNo;
+use crate::{
+    Checkpoint, Result,
+    flush::{FlushReason, FlushReport},
+};
+use sluice_base::{Position, SeqNo};
 use sluice_env::metrics::Counter;
+use std::sync::{Mutex, PoisonError};
 
 /// What the engine counts while it runs. Relaxed counters: each is exact, together they are a
 /// moment's picture.
@@ -19,6 +23,9 @@ pub(crate) struct Counters {
     pub compaction_bytes_in: Counter,
     pub compaction_bytes_out: Counter,
     pub compaction_failures: Counter,
+    pub checkpoints: Counter,
+    pub checkpoint_failures: Counter,
+    last_checkpoint: Mutex<Option<Position>>,
 }
 
 impl Counters {
@@ -27,6 +34,21 @@ impl Counters {
             self.flushes[index].add(1);
         }
         self.flush_bytes.add(report.bytes_out);
+    }
+
+    pub(crate) fn checkpointed(&self, outcome: &Result<Checkpoint>) {
+        match outcome {
+            Ok(made) => {
+                self.checkpoints.add(1);
+                *self.last_checkpoint.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some(made.position);
+            }
+            Err(_) => self.checkpoint_failures.add(1),
+        }
+    }
+
+    pub(crate) fn last_checkpoint(&self) -> Option<Position> {
+        *self.last_checkpoint.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Finished flushes by reason.
@@ -98,6 +120,12 @@ pub struct Stats {
     pub compaction_bytes_out: u64,
     /// Attempts to compact that failed; each is tried again.
     pub compaction_failures: u64,
+    /// Finished checkpoints, since the opening.
+    pub checkpoints: u64,
+    /// Checkpoints that failed or were refused when their turn came; none is tried again.
+    pub checkpoint_failures: u64,
+    /// The position of the last finished checkpoint, since the opening.
+    pub last_checkpoint_position: Option<Position>,
     /// Snapshots that stand.
     pub snapshots: u64,
     /// Errors of background jobs that stand, as `job: message`.
