@@ -1,6 +1,7 @@
 //! [`Core`]: what all parts of one open database share.
 //!
 //! Lock order, outermost first; a thread that holds one takes only those below it:
+//! 0. the notes of the flush clerk;
 //! 1. the install lock of the flush queue;
 //! 2. the versions lock (manifest; held across its sync);
 //! 3. the commit lock;
@@ -15,9 +16,9 @@ use crate::{
     background::Background,
     cf::DbId,
     checkpoint::Checkpoints,
-    commit::{CommitState, Ring},
+    commit::{Brakes, CommitState, Ring},
     compaction::Compactions,
-    flush::FlushQueue,
+    flush::{Clerk, FlushQueue},
     health::Health,
     positions::FlushWatch,
     read_state::ReadStateCell,
@@ -99,9 +100,11 @@ pub(crate) struct Core {
     pub wal: Wal,
     pub commit: CommitLock,
     pub ring: Ring,
+    pub brakes: Brakes,
     pub read_state: ReadStateCell,
     pub versions: Versions,
     pub flushes: FlushQueue,
+    pub flush_clerk: Clerk,
     pub compactions: Compactions,
     pub checkpoints: Checkpoints,
     pub room: Room,
@@ -151,9 +154,11 @@ impl Core {
             wal: parts.wal,
             commit: CommitLock::new(parts.commit),
             ring: Ring::new(visible),
+            brakes: Brakes::default(),
             read_state: parts.read_state,
             versions: parts.versions,
             flushes: FlushQueue::default(),
+            flush_clerk: Clerk::default(),
             compactions: Compactions::default(),
             checkpoints: Checkpoints::default(),
             room: Room::default(),
@@ -210,6 +215,7 @@ impl Core {
     /// Something about the room in memory has changed: wakes whoever waits for it, and for the
     /// flushed position. Called with no lock held.
     pub(crate) fn end_turn(&self) {
+        self.brakes.stale();
         self.room.end_turn();
         self.flush_watch.look(self);
     }

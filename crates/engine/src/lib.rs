@@ -71,5 +71,5 @@ pub use sluice_base::{
     CfId, Damage, Error, ErrorKind, FileNo, Level, Position, Result, SeqNo, limits,
 };
 pub use sluice_env as env;
-pub use stats::{CfStats, Recovery, Stats};
+pub use stats::{CfFlush, CfStats, Recovery, StallCause, StallStats, Stats};
 pub use view::{Iter, ReadView, Snapshot};

@@ -32,11 +32,12 @@ use crate::{
 use sluice_base::{CfId, Error, ErrorKind, FileNo, Level, SeqNo};
 use sluice_env::{FileLock, Fs};
 use sluice_wal::{FrameRef, RecoveryMode, Wal, WalOptions};
-use std::{collections::HashMap, io, path::Path, sync::Arc};
+use std::{collections::HashMap, io, path::Path, sync::Arc, time::Duration};
 
 /// Opens the database in `dir`. Background threads are not started yet.
 pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Core>> {
     options.validate()?;
+    let options = options.resolved();
     let fs = Arc::clone(&options.env.fs);
     let lock = prepare_directory(&*fs, dir, options.create_if_missing)?;
     let recovered = manifest::read(&*fs, dir)?;
@@ -194,7 +195,7 @@ impl<'a> Replay<'a> {
             let own = cf_options.memtable_bytes;
             replay.slots.insert(cf.id, slot);
             replay.families.push(Family {
-                handle: ColumnFamily::new(cf.id, &cf.name, slot, &owner),
+                handle: ColumnFamily::new(cf.id, &cf.name, slot, cf_options.wal, &owner),
                 active: Arc::new(Memtable::new(slot as u64)),
                 account: Account::new(own, options.memtable_bytes),
                 sealed: Vec::new(),
@@ -223,6 +224,7 @@ impl<'a> Replay<'a> {
         let epoch = u32::try_from(self.state.epoch)
             .map_err(|_| Error::new(ErrorKind::Unsupported, "epochs are used up"))?;
         let log_first = self.state.log_first;
+        let started_us = options.env.clock.monotonic_us();
         let (wal, report) = Wal::recover(
             &options.env,
             dir,
@@ -244,6 +246,8 @@ impl<'a> Replay<'a> {
         }
         self.recovery.log_frames = report.frames;
         self.recovery.log_bytes = report.bytes;
+        let took_us = options.env.clock.monotonic_us().saturating_sub(started_us);
+        self.recovery.log_took = Duration::from_micros(took_us);
         self.recovery.log_clean = report.clean;
         self.recovery.log_summary = report.to_string();
         self.into_core(wal, lock)
@@ -404,6 +408,7 @@ impl<'a> Replay<'a> {
             lsn,
             log_checked: lsn,
             tunables: self.options.tunables(),
+            pacing: commit::Pacing::default(),
         };
         let core = Arc::new(Core::new(Parts {
             options: self.options.clone(),

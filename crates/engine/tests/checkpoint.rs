@@ -289,14 +289,27 @@ fn the_copy_is_a_whole_database_and_goes_its_own_way() {
         let label = format!("seed {seed}");
         let mut model = Model::new();
         let db = bench.open("/db");
-        let rare = CfOptions { memtable_bytes: Some(12_345) };
-        db.create_column_family("rare", rare).unwrap();
+        let rare = CfOptions { memtable_bytes: Some(12_345), wal: false };
+        let rare = db.create_column_family("rare", rare).unwrap();
+        let unlogged = WriteOptions { ack: Ack::Memory, ..WriteOptions::default() };
+        let mut batch = WriteBatch::new();
+        batch.put(&rare, b"k", b"v");
+        db.write(&batch, &unlogged).unwrap();
         fill(&db, &mut model, &mut rng, 200, seed % 2 == 0);
         settle(&db);
         fill(&db, &mut model, &mut rng, 20, seed % 3 == 0);
         db.checkpoint("/copy").unwrap();
         let copy = bench.open("/copy");
-        assert!(copy.column_family("rare").is_some(), "{label}");
+        let rare = copy.column_family("rare").unwrap();
+        assert_eq!(copy.get(&rare, b"k").unwrap().as_deref(), Some(&b"v"[..]), "{label}");
+        // The families' options go along: this one is still not logged.
+        let logged = copy.stats().wal_bytes + copy.stats().wal_unsynced_bytes;
+        copy.write(&batch, &unlogged).unwrap_err(); // a handle of the original
+        batch.clear();
+        batch.put(&rare, b"k", b"w");
+        copy.write(&batch, &unlogged).unwrap();
+        assert_eq!(copy.stats().wal_bytes + copy.stats().wal_unsynced_bytes, logged, "{label}");
+        assert!(copy.stats().unlogged_bytes > 0, "{label}");
         assert_same(&contents(&copy), &model, &label);
         let mut other = model.clone();
         for _ in 0..4 {

@@ -5,12 +5,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use mio::{Poll, Waker};
 use sluice_keyspace::{Keyspace, KeyspaceOptions};
 use sluicedb::env::{Clock, JoinHandle, OsThreads, SystemClock, Threads};
-use sluicedb::{Db, ErrorKind, Options};
+use sluicedb::{Db, ErrorKind};
 
 use crate::config::Config;
 use crate::log::{Level, Log};
@@ -120,15 +119,6 @@ impl Server {
     }
 }
 
-/// How long the log may stay unsynced: a second, as Redis's `everysec`; with `always` the interval
-/// covers what nobody waits for.
-pub(crate) fn sync_interval(config: &Config) -> Duration {
-    match config.get("appendfsync") {
-        "no" => Duration::ZERO,
-        _ => Duration::from_secs(1),
-    }
-}
-
 /// Says what the start found: an operator must be able to see that something was cut.
 fn note_recovery(shared: &Shared) {
     let recovery = shared.db.stats().recovery;
@@ -147,18 +137,7 @@ fn open_engine(config: &Config) -> Result<Db, StartError> {
     std::fs::create_dir_all(&directory).map_err(|error| {
         StartError(format!("cannot create the data directory {shown}: {error}"))
     })?;
-    let size = |name: &str| config.get(name).parse::<u64>().unwrap_or(0);
-    let options = Options {
-        memtable_bytes: size("memtable-bytes"),
-        memtable_count: size("memtable-count") as u32,
-        memory_budget: size("memory-budget"),
-        wal_segment_bytes: size("wal-segment-bytes"),
-        wal_max_bytes: size("wal-max-bytes"),
-        wal_sync_interval: sync_interval(config),
-        flush_threads: size("flush-threads") as u32,
-        compaction_threads: size("compaction-threads") as u32,
-        ..Options::default()
-    };
+    let options = crate::config::engine::options(config);
     Db::open(&directory, options).map_err(|error| {
         let advice = match error.kind() {
             ErrorKind::Locked => {

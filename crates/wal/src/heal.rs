@@ -53,7 +53,7 @@ impl Shared {
         let spare = lock(&self.state).spare.take();
         let blank = match spare {
             Some(spare) => spare,
-            None => self.files.create(self.files.segment_bytes, false)?,
+            None => self.files.create(self.files.segment_bytes(), false)?,
         };
         if let Err(error) = note(blank.number) {
             // The note may be durable nevertheless: recovery then takes the empty file for the

@@ -169,6 +169,16 @@ impl Wal {
         self.shared.queue_wake.notify_all();
     }
 
+    /// Changes the size of the segments made from now on: as [`WalOptions::segment_bytes`], and with
+    /// its errors.
+    pub fn set_segment_bytes(&self, bytes: u64) -> Result<()> {
+        WalOptions { segment_bytes: bytes, ..self.shared.options.clone() }.validate()?;
+        if bytes != self.shared.files.segment_bytes() {
+            self.shared.files.set_segment_bytes(bytes);
+        }
+        Ok(())
+    }
+
     /// Ends the active segment and begins the next, so that a later [`Wal::release`] can let go of
     /// all that was appended so far. Does nothing when the active segment has no frame.
     pub fn rotate(&self) -> Result<()> {

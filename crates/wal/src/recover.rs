@@ -181,7 +181,7 @@ fn settle_files(files: &Files, chain: &mut Chain, found: &Found) -> Result<Blank
     }
     match adopt {
         Some(number) => files.adopt(number),
-        None => files.create(files.segment_bytes, false),
+        None => files.create(files.segment_bytes(), false),
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
 };
 use sluice_base::{Error, ErrorKind, FileNo, Level, Trailer};
 use sluice_table::{IterOptions, TableWriter};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// Entries merged between two looks at whether the database is closing.
 const STOP_CHECK_ENTRIES: u64 = 4096;
@@ -33,6 +33,7 @@ pub(super) fn run(core: &Arc<Core>, job: &Job) -> Result<()> {
     let edit = if compaction.kind == CompactionKind::Move {
         compaction.move_edit()
     } else {
+        let started_us = core.env.clock.monotonic_us();
         let outputs = merge(core, job)?;
         if !outputs.is_empty() {
             let dir = &core.store.dir;
@@ -40,6 +41,10 @@ pub(super) fn run(core: &Arc<Core>, job: &Job) -> Result<()> {
                 outputs.iter().for_each(|meta| core.store.discard(meta.file));
                 return Err(Error::io("sync the database directory", error));
             }
+        }
+        if compaction.level == Level(0) {
+            let took_us = core.env.clock.monotonic_us().saturating_sub(started_us);
+            core.brakes.compacted(compaction.input_bytes(), Duration::from_micros(took_us));
         }
         core.stats.compaction_bytes_in.add(compaction.input_bytes());
         core.stats.compaction_bytes_out.add(outputs.iter().map(|meta| meta.bytes).sum());

@@ -162,7 +162,7 @@ pub(crate) fn compact_range(core: &Arc<Core>, slot: usize, range: KeyRange<'_>) 
                 RangePick::Compact(job) => {
                     let outcome = job::run(core, &job);
                     core.compactions.finish(&job.compaction);
-                    core.room.end_turn();
+                    core.end_turn();
                     outcome.map_err(|error| note(&job.compaction, error))?;
                     core.stats.compactions.add(1);
                     if level == 0 {
@@ -184,7 +184,7 @@ pub(crate) fn run_one(core: &Arc<Core>) -> Progress {
             core.compactions.finish(&job.compaction);
             core.stats.compactions.add(1);
             core.health.background_ok("compaction");
-            core.room.end_turn();
+            core.end_turn();
             // Another worker may have found everything blocked by this job.
             core.background.wake_compaction();
             core.store.collect_garbage();
@@ -196,7 +196,7 @@ pub(crate) fn run_one(core: &Arc<Core>) -> Progress {
             }
             core.compactions.set_aside(job.compaction, core.env.clock.monotonic_us());
             // Writers may wait for the level that this was to empty.
-            core.room.end_turn();
+            core.end_turn();
         }
     }
     Progress::Done

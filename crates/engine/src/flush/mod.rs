@@ -26,12 +26,14 @@ mod picker;
 mod queue;
 mod rescue;
 mod ticket;
+mod triggers;
 
 pub(crate) use build::{meta as table_meta, table_options, write_memtable};
 pub(crate) use install::{Progress, run_one};
 pub(crate) use queue::{FlushGroup, FlushQueue, Member};
 pub(crate) use rescue::heal_log;
 pub use ticket::{FlushReport, FlushTicket};
+pub(crate) use triggers::{Clerk, look_at_log};
 
 use crate::{
     Result, cf::ColumnFamily, commit::CommitState, core::Core, memtable::Memtable,
@@ -84,6 +86,14 @@ pub enum FlushReason {
     MemoryBudget,
     /// Unflushed data pinned too much log.
     WalBytes,
+    /// Replaying the log would have taken too long.
+    RecoveryTime,
+    /// The oldest entry had been in memory only for long enough.
+    Age,
+    /// Nobody had written to the family for a while.
+    Idle,
+    /// Half of what the memtable held was tombstones.
+    Tombstones,
     /// The database is closing.
     Shutdown,
     /// A checkpoint needs everything in tables.
@@ -96,11 +106,15 @@ pub enum FlushReason {
 
 impl FlushReason {
     /// Every reason, in the order of [`crate::Stats::flushes_by_reason`].
-    pub const ALL: [FlushReason; 8] = [
+    pub const ALL: [FlushReason; 12] = [
         FlushReason::Manual,
         FlushReason::MemtableBytes,
         FlushReason::MemoryBudget,
         FlushReason::WalBytes,
+        FlushReason::RecoveryTime,
+        FlushReason::Age,
+        FlushReason::Idle,
+        FlushReason::Tombstones,
         FlushReason::Shutdown,
         FlushReason::Checkpoint,
         FlushReason::Recovery,
@@ -126,6 +140,10 @@ impl FlushReason {
             FlushReason::MemtableBytes => "memtable-bytes",
             FlushReason::MemoryBudget => "memory-budget",
             FlushReason::WalBytes => "wal-bytes",
+            FlushReason::RecoveryTime => "recovery-time",
+            FlushReason::Age => "age",
+            FlushReason::Idle => "idle",
+            FlushReason::Tombstones => "tombstones",
             FlushReason::Shutdown => "shutdown",
             FlushReason::Checkpoint => "checkpoint",
             FlushReason::Recovery => "recovery",
@@ -163,31 +181,6 @@ pub(crate) fn seal_for_room(
     }
     seal(core, state, &[slot], FlushReason::MemtableBytes);
     Ok(())
-}
-
-/// Seals the families that pin too much log; false when there are none.
-pub(crate) fn seal_for_log(core: &Arc<Core>, state: &mut CommitState) -> bool {
-    let max = state.tunables.wal_max_bytes;
-    if core.wal.total_bytes() <= max {
-        return false;
-    }
-    let segments: Vec<_> = core
-        .wal
-        .segments()
-        .iter()
-        .map(|segment| picker::Segment {
-            bytes: segment.bytes,
-            last: segment.seqs.map(|(_, last)| last),
-        })
-        .collect();
-    let families: Vec<_> = state
-        .accounts
-        .iter()
-        .enumerate()
-        .filter_map(|(slot, account)| Some((slot, account.as_ref()?.first?)))
-        .collect();
-    let slots = picker::pick_for_log(&segments, &families, max);
-    !slots.is_empty() && seal(core, state, &slots, FlushReason::WalBytes).is_some()
 }
 
 /// Seals the family with the most reserved bytes; false when every memtable is empty.
