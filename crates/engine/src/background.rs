@@ -199,7 +199,8 @@ impl Core {
         if self.background.stopping() {
             return false;
         }
-        flush::run_one(self) == Progress::Done
+        self.events.step()
+            || flush::run_one(self) == Progress::Done
             || checkpoint::run_one(self) == Progress::Done
             || compaction::run_one(self) == Progress::Done
             || self.store.collect_garbage()

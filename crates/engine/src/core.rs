@@ -7,7 +7,8 @@
 //! 3. the commit lock;
 //! 4. the read state's change lock, the locks of the flush queue, the compaction set and the
 //!    checkpoints, the room's;
-//! 5. the log's own locks.
+//! 5. the log's own locks;
+//! 6. those of `events/`, held for pushes only.
 //!
 //! Readers take none of them.
 
@@ -18,6 +19,7 @@ use crate::{
     checkpoint::Checkpoints,
     commit::{Brakes, CommitState, Ring},
     compaction::Compactions,
+    events::Hub,
     flush::{Clerk, FlushQueue},
     health::Health,
     positions::FlushWatch,
@@ -111,6 +113,7 @@ pub(crate) struct Core {
     pub flush_watch: FlushWatch,
     pub snapshots: SnapshotList,
     pub health: Health,
+    pub events: Arc<Hub>,
     pub background: Background,
     pub stats: Counters,
     pub files: Arc<FileNumbers>,
@@ -139,6 +142,7 @@ pub(crate) struct Parts {
     pub memtable_ids: u64,
     pub lock: Box<dyn FileLock>,
     pub recovery: Recovery,
+    pub events: Arc<Hub>,
 }
 
 impl Core {
@@ -164,7 +168,8 @@ impl Core {
             room: Room::default(),
             flush_watch: FlushWatch::default(),
             snapshots: SnapshotList::default(),
-            health: Health::default(),
+            health: Health::new(Arc::clone(&parts.events)),
+            events: parts.events,
             background: Background::default(),
             stats: Counters::default(),
             files: parts.files,

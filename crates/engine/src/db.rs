@@ -1,9 +1,9 @@
 //! [`Db`]: the public face. Each method is a few lines that hand over to the part that does it.
 
 use crate::{
-    CfOptions, Checkpoint, CheckpointTicket, ColumnFamily, FlushRequest, FlushTicket, Iter,
-    LogInfo, MemtableInfo, Options, Position, ReadOptions, ReadView, Result, Snapshot, Stats,
-    Tunables, WriteBatch, WriteOptions, checkpoint,
+    CfOptions, Checkpoint, CheckpointTicket, ColumnFamily, EventOptions, Events, FlushRequest,
+    FlushTicket, Iter, LogInfo, MemtableInfo, Options, Position, ReadOptions, ReadView, Result,
+    Snapshot, Stats, Tunables, WriteBatch, WriteOptions, checkpoint,
     commit::{self, Account},
     compaction,
     core::Core,
@@ -284,6 +284,31 @@ impl Db {
         flush::flush(self.core(), &request)
     }
 
+    /// Listens to what happens from now on. See [`Events`] for how to wait, and [`crate::Event`]
+    /// for what there is. Nobody is ever waited for: a subscriber that does not keep up loses
+    /// events, which are counted.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # use sluicedb::{Db, FlushRequest, Options};
+    /// use sluicedb::{Event, EventOptions, Topic};
+    /// let db = Db::open(dir.path(), Options::default())?;
+    /// let events = db.subscribe(EventOptions { topics: vec![Topic::Flush], ..Default::default() });
+    /// let written = db.put(&db.default_cf(), b"key", b"value")?;
+    /// db.flush(FlushRequest::default())?;
+    /// let report = loop {
+    ///     match events.recv(None)?.event {
+    ///         Event::FlushEnd { report, .. } => break report,
+    ///         other => println!("{other}"),
+    ///     }
+    /// };
+    /// assert!(report.position >= written);
+    /// # Ok::<(), sluicedb::Error>(())
+    /// ```
+    pub fn subscribe(&self, options: EventOptions) -> Events {
+        self.core().events.subscribe(&options)
+    }
+
     /// Holds automatic flushes back: what they would write stays in memory until
     /// [`Db::resume_flushes`], an explicit [`Db::flush`] or a checkpoint, which go on as always.
     /// Memtables still have their bounds: once they are full, writes stall. For an operator's
@@ -519,6 +544,7 @@ fn close(core: &Arc<Core>, flush: bool) -> Result<()> {
     let logged = core.wal.close();
     core.store.collect_garbage();
     core.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+    core.events.close();
     outcome.and(logged)
 }
 

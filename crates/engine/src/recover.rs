@@ -18,6 +18,7 @@ use crate::{
     cf::DbId,
     commit::{self, Account, CommitState, ENTRY_OVERHEAD_BYTES},
     core::{Core, FileNumbers, Parts},
+    events::{Hub, LogEvents},
     flush::{self, FlushReason},
     manifest::{self, FileName, ManifestWriter},
     memtable::Memtable,
@@ -208,6 +209,7 @@ impl<'a> Replay<'a> {
 
     fn run(mut self, dir: &Path, lock: Box<dyn FileLock>) -> Result<Arc<Core>> {
         let options = self.options;
+        let events = Hub::new(options, self.state.epoch);
         let wal_options = WalOptions {
             segment_bytes: options.wal_segment_bytes,
             sync_interval: options.wal_sync_interval,
@@ -217,6 +219,7 @@ impl<'a> Replay<'a> {
                 WalRecovery::Salvage => RecoveryMode::Salvage,
             },
             background: options.background == Background::Threads,
+            observer: Some(Arc::new(LogEvents(Arc::clone(&events)))),
             ..WalOptions::default()
         };
         let files = Arc::clone(&self.files);
@@ -250,7 +253,7 @@ impl<'a> Replay<'a> {
         self.recovery.log_took = Duration::from_micros(took_us);
         self.recovery.log_clean = report.clean;
         self.recovery.log_summary = report.to_string();
-        self.into_core(wal, lock)
+        self.into_core(wal, lock, events)
     }
 
     /// Replays one frame.
@@ -378,7 +381,7 @@ impl<'a> Replay<'a> {
     }
 
     /// Puts the parts together and queues what replay sealed.
-    fn into_core(self, wal: Wal, lock: Box<dyn FileLock>) -> Result<Arc<Core>> {
+    fn into_core(self, wal: Wal, lock: Box<dyn FileLock>, events: Arc<Hub>) -> Result<Arc<Core>> {
         let mut cfs = Vec::with_capacity(self.families.len());
         let mut accounts = Vec::with_capacity(self.families.len());
         let mut groups = Vec::new();
@@ -424,6 +427,7 @@ impl<'a> Replay<'a> {
             memtable_ids: self.memtable_ids,
             lock,
             recovery: self.recovery,
+            events,
         }));
         core.flushes.skip_ids(self.groups);
         for (id, cut, family, sealed) in groups {

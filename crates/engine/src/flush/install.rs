@@ -56,7 +56,7 @@ pub(crate) enum Progress {
 fn failed(core: &Core, group: &FlushGroup, error: &Error) {
     core.stats.flush_failures.add(1);
     core.health.background_error("flush", error);
-    group.fail(error, core.env.clock.monotonic_us());
+    group.fail(error, core.env.clock.monotonic_us(), &core.events);
     // Room that this flush was to make does not come: whoever waits for it must hear why (P6).
     core.end_turn();
 }
@@ -65,6 +65,7 @@ fn failed(core: &Core, group: &FlushGroup, error: &Error) {
 fn build_group(core: &Arc<Core>, group: &FlushGroup) -> Result<Built> {
     // Everything up to the cut is applied once it is visible: no writer is still inserting.
     core.ring.wait_visible(group.cut);
+    core.events.flush_begin(group);
     let stripes = core.snapshots.stripes(|| core.ring.visible());
     let mut built = Built::default();
     for member in &group.members {
@@ -142,6 +143,7 @@ fn install_ready(core: &Arc<Core>) {
                 core.health.background_ok("flush");
                 for ((group, built), report) in ready.iter().zip(reports) {
                     count(core, group, built, &report);
+                    core.events.flush_end(group, &report);
                     group.finish(report);
                 }
                 core.end_turn();

@@ -102,7 +102,8 @@ impl FlushTicket {
         self.promise.poll()
     }
 
-    /// Runs `callback` when the flush ends, on the thread that ended it; at once when it has.
+    /// Runs `callback` when the flush ends, on the thread that ended it (one of the flusher's, or
+    /// the log's when there was nothing to write); at once when it has. It must not block.
     pub fn on_done(&self, callback: impl FnOnce(Result<FlushReport>) + Send + 'static) {
         self.promise.on_done(callback);
     }
