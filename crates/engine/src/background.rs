@@ -3,11 +3,11 @@
 //! A worker sleeps on one condition and is woken by whoever made work. The `pending` flags make a
 //! wake-up that comes before the sleep count.
 //!
-//! Both kinds of worker yield the processor to the threads that serve commands (see [`Role::nice`]).
+//! Every kind of worker yields the processor to the threads that serve commands (see [`Role::nice`]).
 //! The log's threads do not: replies wait for them.
 
 use crate::{
-    Result, compaction,
+    Result, checkpoint, compaction,
     core::Core,
     flush::{self, Progress},
     reserve,
@@ -38,6 +38,7 @@ const COMPACTION_NICE: u8 = 10;
 struct State {
     flush: u64,
     compaction: u64,
+    checkpoint: u64,
     stopping: bool,
     /// Flush threads that there shall be, and that there are.
     flush_wanted: u32,
@@ -63,6 +64,8 @@ impl fmt::Debug for Background {
 enum Role {
     Flush,
     Compaction,
+    /// Its own thread, whatever the options say: a copy of all tables must hold up neither.
+    Checkpoint,
 }
 
 impl Role {
@@ -70,7 +73,8 @@ impl Role {
     fn nice(self) -> u8 {
         match self {
             Role::Flush => FLUSH_NICE,
-            Role::Compaction => COMPACTION_NICE,
+            // Who asked for a checkpoint waits for it, and for nothing else.
+            Role::Compaction | Role::Checkpoint => COMPACTION_NICE,
         }
     }
 }
@@ -90,13 +94,18 @@ impl Background {
         self.wake.notify_all();
     }
 
+    pub(crate) fn wake_checkpoint(&self) {
+        self.state().checkpoint += 1;
+        self.wake.notify_all();
+    }
+
     /// Starts the threads. They hold the core weakly: a database dropped without `close` ends.
     pub(crate) fn start(&self, core: &Arc<Core>) -> Result<()> {
         self.set_flush_threads(core, core.options.flush_threads)?;
         for index in 0..core.options.compaction_threads {
             self.spawn(core, Role::Compaction, index)?;
         }
-        Ok(())
+        self.spawn(core, Role::Checkpoint, 0)
     }
 
     /// Changes how many threads flush. Missing ones are started; one too many ends when it next
@@ -125,6 +134,7 @@ impl Background {
         let name = match role {
             Role::Flush => format!("sluice-flush-{index}"),
             Role::Compaction => format!("sluice-comp-{index}"),
+            Role::Checkpoint => "sluice-ckpt".to_owned(),
         };
         let weak = Arc::downgrade(core);
         let body = Box::new(move || work(&weak, role));
@@ -174,6 +184,7 @@ fn work(weak: &Weak<Core>, role: Role) {
         let progress = match role {
             Role::Flush => flush::run_one(&core),
             Role::Compaction => compaction::run_one(&core),
+            Role::Checkpoint => checkpoint::run_one(&core),
         };
         let wait = match progress {
             Progress::Done => continue,
@@ -192,6 +203,7 @@ fn work(weak: &Weak<Core>, role: Role) {
             let now = match role {
                 Role::Flush => state.flush,
                 Role::Compaction => state.compaction,
+                Role::Checkpoint => state.checkpoint,
             };
             let surplus = role == Role::Flush && state.flush_running > state.flush_wanted;
             now == seen && !state.stopping && !surplus
@@ -201,6 +213,7 @@ fn work(weak: &Weak<Core>, role: Role) {
         seen = match role {
             Role::Flush => state.flush,
             Role::Compaction => state.compaction,
+            Role::Checkpoint => state.checkpoint,
         };
         drop(state);
     }
@@ -212,7 +225,9 @@ impl Core {
         if self.background.stopping() {
             return false;
         }
-        flush::run_one(self) == Progress::Done
+        self.events.step()
+            || flush::run_one(self) == Progress::Done
+            || checkpoint::run_one(self) == Progress::Done
             || compaction::run_one(self) == Progress::Done
             || self.store.collect_garbage()
             || reserve::restore(self)

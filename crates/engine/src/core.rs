@@ -5,9 +5,11 @@
 //! 1. the install lock of the flush queue;
 //! 2. the versions lock (manifest; held across its sync);
 //! 3. the commit lock;
-//! 4. the read state's change lock, the flush queue's and the compaction set's locks, the room's,
-//!    the reserve's (held across its file's calls: only background work takes it);
-//! 5. the log's own locks.
+//! 4. the read state's change lock, the locks of the flush queue, the compaction set and the
+//!    checkpoints, the room's, the reserve's (held across its file's calls: only background work
+//!    takes it);
+//! 5. the log's own locks;
+//! 6. those of `events/`, held for pushes only.
 //!
 //! Readers take none of them.
 
@@ -15,8 +17,10 @@ use crate::{
     ColumnFamily, Options, Position, Result,
     background::Background,
     cf::DbId,
+    checkpoint::Checkpoints,
     commit::{Brakes, CommitState, Ring},
     compaction::Compactions,
+    events::Hub,
     flush::{Clerk, FlushQueue},
     health::Health,
     positions::FlushWatch,
@@ -106,12 +110,14 @@ pub(crate) struct Core {
     pub flushes: FlushQueue,
     pub flush_clerk: Clerk,
     pub compactions: Compactions,
+    pub checkpoints: Checkpoints,
     pub room: Room,
     /// The room on disk kept for a flush.
     pub reserve: Reserve,
     pub flush_watch: FlushWatch,
     pub snapshots: SnapshotList,
     pub health: Health,
+    pub events: Arc<Hub>,
     pub background: Background,
     pub stats: Counters,
     pub files: Arc<FileNumbers>,
@@ -139,6 +145,7 @@ pub(crate) struct Parts {
     pub memtable_bytes: u64,
     pub memtable_ids: u64,
     pub recovery: Recovery,
+    pub events: Arc<Hub>,
 }
 
 impl Core {
@@ -160,11 +167,13 @@ impl Core {
             flushes: FlushQueue::default(),
             flush_clerk: Clerk::default(),
             compactions: Compactions::default(),
+            checkpoints: Checkpoints::default(),
             room: Room::default(),
             reserve: Reserve::default(),
             flush_watch: FlushWatch::default(),
             snapshots: SnapshotList::default(),
-            health: Health::new(Arc::clone(&parts.options.env.clock)),
+            health: Health::new(Arc::clone(&parts.options.env.clock), Arc::clone(&parts.events)),
+            events: parts.events,
             background: Background::default(),
             stats: Counters::default(),
             files: parts.files,

@@ -11,7 +11,7 @@
 //!
 //! What is not here: the room kept for a flush. That there is none is no error; `Stats` shows it.
 
-use crate::Result;
+use crate::{Result, events::Hub};
 use sluice_base::{Error, ErrorKind};
 use sluice_env::Clock;
 use std::{
@@ -75,6 +75,8 @@ pub(crate) struct Health {
     read_only: AtomicBool,
     /// By job, so that a damaged flush comes before a failed log.
     jobs: Mutex<BTreeMap<&'static str, Standing>>,
+    /// Told under the lock, so that what subscribers hear is in the order it happened in.
+    events: Arc<Hub>,
 }
 
 /// The error of one job.
@@ -94,8 +96,8 @@ enum Ends {
 type Jobs = BTreeMap<&'static str, Standing>;
 
 impl Health {
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Health {
-        Health { clock, read_only: AtomicBool::new(false), jobs: Mutex::default() }
+    pub(crate) fn new(clock: Arc<dyn Clock>, events: Arc<Hub>) -> Health {
+        Health { clock, read_only: AtomicBool::new(false), jobs: Mutex::default(), events }
     }
 
     fn jobs(&self) -> std::sync::MutexGuard<'_, Jobs> {
@@ -114,16 +116,19 @@ impl Health {
     }
 
     /// Counts one more failure of `job`. `refusal`: what writes are refused with from now on, and
-    /// whether that ends when the job succeeds.
+    /// whether that ends when the job succeeds. `tell` tells the subscribers; true: it is the first
+    /// of a row.
     fn failed(
         &self,
         job: &'static str,
         kind: ErrorKind,
         message: String,
         refusal: Option<(Error, Ends)>,
+        tell: impl FnOnce(&Hub, bool),
     ) {
         let now = self.clock.unix_ms();
         let mut jobs = self.jobs();
+        tell(&self.events, !jobs.contains_key(job));
         let standing = jobs.entry(job).or_insert_with(|| Standing {
             shown: BackgroundError {
                 job,
@@ -162,7 +167,9 @@ impl Health {
             let message = format!("writes are refused until the database is opened again: {error}");
             (Error::new(ErrorKind::ReadOnly, message), Ends::WithOpening)
         });
-        self.failed(job, error.kind(), error.to_string(), refusal);
+        self.failed(job, error.kind(), error.to_string(), refusal, |events, _| {
+            events.background_error(job, error, damaged);
+        });
     }
 
     /// The log failed: refuses writes until [`Health::log_healed`]. Said again for the same
@@ -184,7 +191,14 @@ impl Health {
              which is tried again and again: {cause}"
         );
         let refusal = Error::new(kind, message.clone());
-        self.failed("log", cause.kind(), message, Some((refusal, Ends::WithSuccess)));
+        let shown = refusal.duplicate();
+        // Said again and again while it lasts; subscribers hear it once.
+        let tell = |events: &Hub, is_first: bool| {
+            if is_first {
+                events.log_failed(&shown);
+            }
+        };
+        self.failed("log", cause.kind(), message, Some((refusal, Ends::WithSuccess)), tell);
     }
 
     pub(crate) fn is_log_failed(&self) -> bool {
@@ -193,7 +207,7 @@ impl Health {
 
     /// The log takes writes again, in a new segment.
     pub(crate) fn log_healed(&self) {
-        self.background_ok("log");
+        self.succeeded("log", Hub::log_healed);
         self.background_ok("log-release");
     }
 
@@ -219,10 +233,15 @@ impl Health {
 
     /// The job succeeded: its last error is history, unless it is one that stays.
     pub(crate) fn background_ok(&self, job: &'static str) {
+        self.succeeded(job, |events| events.recovered(job));
+    }
+
+    fn succeeded(&self, job: &'static str, tell: impl FnOnce(&Hub)) {
         let mut jobs = self.jobs();
         if jobs.get(job).is_some_and(|standing| standing.shown.retried) {
             jobs.remove(job);
             self.note_refusals(&jobs);
+            tell(&self.events);
         }
     }
 
@@ -239,7 +258,8 @@ mod tests {
 
     fn health() -> (Arc<ManualClock>, Health) {
         let clock = Arc::new(ManualClock::new(1_000));
-        (Arc::clone(&clock), Health::new(clock))
+        let events = Hub::new(&crate::Options::default(), 1);
+        (Arc::clone(&clock), Health::new(clock, events))
     }
 
     fn error(kind: ErrorKind) -> Error {

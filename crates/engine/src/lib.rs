@@ -2,7 +2,8 @@
 //!
 //! Writes go to a log and a memtable, memtables are flushed to columnar tables, tables are merged
 //! level by level. When data leaves the memtable, what an acknowledgement means and how long a
-//! write may wait are explicit: [`FlushRequest`], [`Ack`], [`WriteOptions::deadline`].
+//! write may wait are explicit: [`FlushRequest`], [`Ack`], [`WriteOptions::deadline`]. What happens
+//! meanwhile can be listened to: [`Db::subscribe`].
 //!
 //! ```
 //! use sluicedb::{Db, FlushRequest, Options};
@@ -24,10 +25,12 @@
 mod background;
 mod batch;
 mod cf;
+mod checkpoint;
 mod commit;
 mod compaction;
 mod core;
 mod db;
+mod events;
 mod flush;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -39,6 +42,7 @@ mod memtable;
 mod memtables;
 mod options;
 mod positions;
+mod promise;
 mod read_state;
 mod recover;
 mod reserve;
@@ -55,7 +59,9 @@ mod view;
 
 pub use batch::WriteBatch;
 pub use cf::ColumnFamily;
+pub use checkpoint::{Checkpoint, CheckpointTicket};
 pub use db::Db;
+pub use events::{Event, EventIter, EventOptions, EventRecord, Events, Topic};
 pub use flush::{FlushReason, FlushReport, FlushRequest, FlushTicket};
 pub use health::BackgroundError;
 pub use log_info::{LogInfo, LogSegment};

@@ -21,6 +21,7 @@ use crate::{
     cf::DbId,
     commit::{self, Account, CommitState, ENTRY_OVERHEAD_BYTES},
     core::{Core, FileNumbers, Parts},
+    events::{Hub, LogEvents},
     flush::{self, FlushReason},
     manifest::{self, FileName, ManifestWriter},
     memtable::Memtable,
@@ -232,6 +233,7 @@ impl<'a> Replay<'a> {
 
     fn run(mut self, dir: &Path) -> Result<Arc<Core>> {
         let options = self.options;
+        let events = Hub::new(options, self.state.epoch);
         let wal_options = WalOptions {
             segment_bytes: options.wal_segment_bytes,
             sync_interval: options.wal_sync_interval,
@@ -241,6 +243,7 @@ impl<'a> Replay<'a> {
                 WalRecovery::Salvage => RecoveryMode::Salvage,
             },
             background: options.background == Background::Threads,
+            observer: Some(Arc::new(LogEvents(Arc::clone(&events)))),
             ..WalOptions::default()
         };
         let files = Arc::clone(&self.files);
@@ -274,7 +277,7 @@ impl<'a> Replay<'a> {
         self.recovery.log_took = Duration::from_micros(took_us);
         self.recovery.log_clean = report.clean;
         self.recovery.log_summary = report.to_string();
-        self.into_core(wal)
+        self.into_core(wal, events)
     }
 
     /// Replays one frame.
@@ -402,7 +405,7 @@ impl<'a> Replay<'a> {
     }
 
     /// Puts the parts together and queues what replay sealed.
-    fn into_core(self, wal: Wal) -> Result<Arc<Core>> {
+    fn into_core(self, wal: Wal, events: Arc<Hub>) -> Result<Arc<Core>> {
         let mut cfs = Vec::with_capacity(self.families.len());
         let mut accounts = Vec::with_capacity(self.families.len());
         let mut groups = Vec::new();
@@ -447,6 +450,7 @@ impl<'a> Replay<'a> {
             memtable_bytes: self.reserved,
             memtable_ids: self.memtable_ids,
             recovery: self.recovery,
+            events,
         }));
         core.flushes.skip_ids(self.groups);
         for (id, cut, family, sealed) in groups {

@@ -51,12 +51,12 @@ impl fmt::Display for Stall {
 }
 
 impl Stall {
-    /// What statistics and events call it.
-    pub(crate) fn cause(&self) -> StallCause {
+    /// What statistics and events call it, and the column family it is about.
+    pub(crate) fn cause(&self) -> (StallCause, Option<&str>) {
         match self {
-            Stall::Memtables { .. } => StallCause::Memtables,
-            Stall::Budget { .. } => StallCause::MemoryBudget,
-            Stall::Level0 { .. } => StallCause::Level0,
+            Stall::Memtables { cf, .. } => (StallCause::Memtables, Some(cf)),
+            Stall::Budget { .. } => (StallCause::MemoryBudget, None),
+            Stall::Level0 { cf, .. } => (StallCause::Level0, Some(cf)),
         }
     }
 

@@ -640,3 +640,28 @@ fn a_failed_log_blocks_writes_until_it_is_healed() {
     let after = run.crashed(Some(CrashMode::Nothing), 2);
     assert_holds(&after.open().unwrap(), 0..12);
 }
+
+/// Installs go in order: a flush behind one that fails again and again is not done either.
+#[test]
+fn p06_who_waits_behind_a_failing_flush_hears_of_it() {
+    let run = Run::new(Some(0));
+    let db = run.open().unwrap();
+    let everything = || FlushRequest { allow_stall: true, ..FlushRequest::default() };
+    write_many(&db, 0..10, true);
+    let first = db.flush(everything()).unwrap();
+    write_many(&db, 10..20, true);
+    let second = db.flush(everything()).unwrap();
+    let no_tables =
+        run.fs.add(Rule::on(Op::Create).path_ends_with(".sst").forever().fail(Failure::EIO));
+    assert!(db.step());
+    assert_eq!(first.poll().unwrap().unwrap_err().kind(), ErrorKind::Io);
+    let heard = second.poll().unwrap().unwrap_err();
+    assert!(heard.to_string().starts_with("an older flush comes first and failed"), "{heard}");
+    // It keeps its place, and who asks again waits for the next attempt.
+    let third = db.flush(everything()).unwrap();
+    assert!(third.poll().is_none());
+    run.fs.remove(no_tables);
+    while db.step() {}
+    assert_eq!(third.poll().unwrap().unwrap().position, second.position());
+    assert_eq!(db.stats().flushes, 2);
+}

@@ -13,14 +13,21 @@ mod snippets;
 
 use sluice_base::SeqNo;
 use sluice_wal::{DecodeOptions, decode_segment};
-use sluicedb::{CfOptions, Db, FlushRequest, Options, ReadOptions, WriteBatch, WriteOptions};
+use sluicedb::{
+    CfOptions, Db, Event, EventOptions, FlushRequest, Options, ReadOptions, WriteBatch,
+    WriteOptions,
+};
 use std::{
     collections::BTreeMap,
     fmt::{Debug, Write as _},
     path::{Path, PathBuf},
 };
 
-const SOURCES: [&str; 2] = [include_str!("../src/options.rs"), include_str!("../src/flush/mod.rs")];
+const SOURCES: [&str; 3] = [
+    include_str!("../src/options.rs"),
+    include_str!("../src/flush/mod.rs"),
+    include_str!("../src/events/channel.rs"),
+];
 
 /// One field of an options type, as its source documents it.
 struct Field {
@@ -116,6 +123,7 @@ const SAID: &[(&str, &str, &str)] = &[
     ("compression_lower", "Lz4", "LZ4"),
     ("ack", "Os", "[`Ack::Os`]"),
     ("cfs", "[]", "all"),
+    ("topics", "[]", "all"),
     ("reason", "Manual", "[`FlushReason::Manual`]"),
 ];
 
@@ -131,6 +139,7 @@ fn the_defaults_in_the_source_are_the_defaults_of_the_code() {
     for (name, values) in [
         ("Options", values_of(&Options::default())),
         ("WriteOptions", values_of(&WriteOptions::default())),
+        ("EventOptions", values_of(&EventOptions::default())),
     ] {
         for field in fields_of(name) {
             let value = &values[&field.name];
@@ -172,6 +181,7 @@ fn the_page_of_options_is_the_source_and_its_defaults() {
         ("WriteOptions", values_of(&WriteOptions::default())),
         ("ReadOptions", values_of(&ReadOptions::default())),
         ("FlushRequest", values_of(&FlushRequest::default())),
+        ("EventOptions", values_of(&EventOptions::default())),
     ] {
         let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"));
         let from = text.find(&begin).unwrap() + begin.len();
@@ -184,6 +194,21 @@ fn the_page_of_options_is_the_source_and_its_defaults() {
         let pair = before.lines().zip(text.lines()).find(|(page, code)| page != code);
         assert!(before == text, "options.md and the source disagree (page, source): {pair:#?}");
     }
+}
+
+#[test]
+fn the_page_of_events_names_every_event_with_its_topic() {
+    let page = include_str!("../../../docs/guide/operations.md");
+    let (_, table) = page.split_once("<!-- events -->\n").unwrap();
+    let (table, _) = table.split_once("<!-- end of events -->").unwrap();
+    let rows: Vec<String> = table
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| line.split('|').skip(1).take(2).map(str::trim).collect::<Vec<_>>().join(" "))
+        .collect();
+    let events: Vec<String> =
+        Event::NAMES.iter().map(|(name, topic)| format!("`{name}` {topic}")).collect();
+    assert_eq!(rows, events);
 }
 
 #[test]

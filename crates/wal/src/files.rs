@@ -51,6 +51,8 @@ pub(crate) struct Blank {
     pub number: FileNo,
     pub file: Arc<dyn File>,
     pub capacity: u64,
+    /// The released segment whose file it was before.
+    pub recycled: Option<FileNo>,
     /// Whether every byte was written once, so that an `fdatasync` has no metadata to write.
     pub written: bool,
 }
@@ -216,7 +218,7 @@ impl Files {
         }
         self.sync_dir()?;
         self.counters.segments_created.inc();
-        Ok(Blank { number, file, capacity, written: zero })
+        Ok(Blank { number, file, capacity, recycled: None, written: zero })
     }
 
     fn recycle(&self, free: &Free, number: FileNo, zero: bool) -> Result<Blank> {
@@ -230,7 +232,8 @@ impl Files {
         self.env.fs.rename(&from, &self.path(number)).map_err(what)?;
         self.sync_dir()?;
         self.counters.segments_recycled.inc();
-        Ok(Blank { number, file, capacity: free.bytes, written: free.written || all })
+        let (capacity, written) = (free.bytes, free.written || all);
+        Ok(Blank { number, file, capacity, recycled: Some(free.number), written })
     }
 
     /// Takes an empty segment that a crash left behind, emptied once more: what a lost write left
@@ -243,13 +246,13 @@ impl Files {
         file.sync_data().map_err(what)?;
         file.allocate(0, capacity).map_err(what)?;
         self.sync_dir()?;
-        Ok(Blank { number, file, capacity, written: false })
+        Ok(Blank { number, file, capacity, recycled: None, written: false })
     }
 
     /// Lets go of a segment that nobody needs: keeps its file for reuse when it has the usual
-    /// size and there is room, removes it otherwise. Durable on return. The caller holds
-    /// [`Files::names`].
-    pub(crate) fn retire(&self, number: FileNo, capacity: u64, written: bool) -> Result<()> {
+    /// size and there is room, removes it otherwise. Durable on return; says whether the file was
+    /// kept. The caller holds [`Files::names`].
+    pub(crate) fn retire(&self, number: FileNo, capacity: u64, written: bool) -> Result<bool> {
         let what = |e| Error::io(format!("retire wal segment {number}"), e);
         let path = self.path(number);
         let keep =
@@ -262,14 +265,16 @@ impl Files {
         match moved {
             // Gone since an earlier attempt whose directory sync failed. Whether it lives on as a
             // free file is for the next recovery to find out.
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return self.sync_dir(),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return self.sync_dir().map(|()| false);
+            }
             result => result.map_err(what)?,
         }
         self.sync_dir()?;
         if keep {
             lock(&self.pool).free.push_back(Free { number, bytes: capacity, written });
         }
-        Ok(())
+        Ok(keep)
     }
 
     /// Takes a free file found at recovery into the pool, or removes it.

@@ -18,6 +18,7 @@ use crate::{
     frame::{FRAME_HEADER_BYTES, PAYLOAD_BYTES_MAX, frame_bytes},
     header::SEGMENT_HEADER_BYTES,
     lock,
+    observer::WalEvent,
     options::WalOptions,
     requests::{Preparing, Queue},
     state::{Buffer, FrameInfo, Lsn, State},
@@ -305,6 +306,7 @@ impl Shared {
                     drop(state);
                     self.files.counters.rotations_unprepared.inc();
                     let blank = self.files.create(need, false)?;
+                    self.tell(blank.made());
                     self.offer_spare(blank);
                     state = lock(&self.state);
                     if state.closed || state.poison.is_some() {
@@ -325,10 +327,18 @@ impl Shared {
         state.spare_wanted = false;
         drop(state);
         if let Some(left) = left {
-            let _names = lock(&self.files.names);
-            // At worst an empty file stays behind; recovery takes it for what it is.
-            drop(self.files.retire(left.number, left.capacity, left.written));
+            let names = lock(&self.files.names);
+            let gone = self.retire_unused(&left);
+            drop(names);
+            gone.into_iter().for_each(|event| self.tell(event));
         }
+    }
+
+    /// Lets go of a segment that nothing was written to, and gives what is to be told of it. At
+    /// worst an empty file stays behind; recovery takes it for what it is.
+    pub(crate) fn retire_unused(&self, blank: &crate::files::Blank) -> Option<WalEvent> {
+        let kept = self.files.retire(blank.number, blank.capacity, blank.written).ok()?;
+        Some(blank.released(kept))
     }
 
     fn known(&self, upto: Lsn) -> Result<()> {

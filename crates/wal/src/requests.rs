@@ -209,7 +209,10 @@ impl Shared {
             return;
         }
         match self.files.create(self.files.segment_bytes(), true) {
-            Ok(blank) => self.offer_spare(blank),
+            Ok(blank) => {
+                self.tell(blank.made());
+                self.offer_spare(blank);
+            }
             Err(_) => self.files.counters.prepare_failures.inc(),
         }
     }

@@ -12,6 +12,7 @@
 use super::{CommitState, pace};
 use crate::{batch::CfShare, core::Core, stats::StallCause};
 use sluice_base::Level;
+use sluice_env::Clock;
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
@@ -74,8 +75,12 @@ impl Brakes {
     }
 
     /// For how long a writer should hold back now.
-    pub(crate) fn throttle(&self, now_us: u64) -> Duration {
-        match self.until_us.load(Ordering::Relaxed).saturating_sub(now_us) {
+    pub(crate) fn throttle(&self, clock: &dyn Clock) -> Duration {
+        let until_us = self.until_us.load(Ordering::Relaxed);
+        if until_us == 0 {
+            return Duration::ZERO;
+        }
+        match until_us.saturating_sub(clock.monotonic_us()) {
             us if us >= pace::DELAY_MIN_US => Duration::from_micros(us.min(pace::DELAY_MAX_US)),
             _ => Duration::ZERO,
         }
@@ -120,15 +125,22 @@ pub(crate) fn charge(
     let now_us = core.env.clock.monotonic_us();
     let mut start_us = state.pacing.all.charge(bytes, now_us);
     let mut end_us = state.pacing.all.next_us;
+    let mut rate = state.pacing.all.rate;
     for share in shares {
         if let Some(Some(account)) = state.accounts.get_mut(share.slot) {
             start_us = start_us.max(account.brake.charge(super::need(share), now_us));
             end_us = end_us.max(account.brake.next_us);
+            rate = rate.into_iter().chain(account.brake.rate).min();
         }
     }
     core.brakes.until_us.fetch_max(end_us, Ordering::Relaxed);
     let delay_us = start_us?.saturating_sub(now_us);
-    (delay_us >= pace::DELAY_MIN_US).then(|| (cause, delay_us.min(pace::DELAY_MAX_US)))
+    if delay_us < pace::DELAY_MIN_US {
+        return None;
+    }
+    let delay_us = delay_us.min(pace::DELAY_MAX_US);
+    core.events.write_delayed(cause, Duration::from_micros(delay_us), rate.unwrap_or(0));
+    Some((cause, delay_us))
 }
 
 /// Sets every brake by the present debt.

@@ -34,6 +34,7 @@ use crate::{
     Ack, Position, Result, Tunables, WriteBatch, WriteOptions,
     batch::{CfShare, Entries, Entry},
     core::Core,
+    events::Stalled,
     flush,
     options::Background,
     read_state::ReadState,
@@ -218,7 +219,7 @@ fn reserve(
         }
         let mut sealed = false;
         if let Err(stall) = admit(core, &mut state, batch.shares(), &mut sealed) {
-            brakes::stalled(core, &mut state, stall.cause());
+            brakes::stalled(core, &mut state, stall.cause().0);
             drop(state);
             core.background.wake_flush();
             core.background.wake_compaction();
@@ -320,6 +321,8 @@ struct Waited {
     since_us: Option<u64>,
     is_charged: bool,
     is_stalled: bool,
+    /// For subscribers: ends with this.
+    stalled: Stalled,
 }
 
 impl Waited {
@@ -354,14 +357,16 @@ impl Waited {
         stall: &Stall,
         deadline: Option<Duration>,
     ) -> Result<()> {
-        let stats = core.stats.stalls.of(stall.cause());
+        self.stalled.by(core, stall);
+        let stats = core.stats.stalls.of(stall.cause().0);
         let now = core.env.clock.monotonic_us();
         let waited = self.so_far(now);
         if !std::mem::replace(&mut self.is_stalled, true) {
             stats.waits.add(1);
         }
-        let refuse = || {
+        let mut refuse = || {
             stats.refusals.add(1);
+            self.stalled.refused(core);
             Err(stall.error(waited))
         };
         if deadline.is_some_and(|deadline| waited >= deadline) {

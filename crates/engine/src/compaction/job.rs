@@ -27,7 +27,14 @@ use std::{sync::Arc, time::Duration};
 /// Entries merged between two looks at whether the database is closing.
 const STOP_CHECK_ENTRIES: u64 = 4096;
 
-pub(super) fn run(core: &Arc<Core>, job: &Job) -> Result<()> {
+/// What came out of a compaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Made {
+    pub files: u64,
+    pub bytes: u64,
+}
+
+pub(super) fn run(core: &Arc<Core>, job: &Job) -> Result<Made> {
     let compaction = &job.compaction;
     let mut made = Vec::new();
     let edit = if compaction.kind == CompactionKind::Move {
@@ -51,6 +58,10 @@ pub(super) fn run(core: &Arc<Core>, job: &Job) -> Result<()> {
         made.extend(outputs.iter().map(|meta| meta.file));
         compaction.edit(outputs)
     };
+    let outcome = Made {
+        files: edit.added.len() as u64,
+        bytes: edit.added.iter().map(|(_, meta)| meta.bytes).sum(),
+    };
     let mut is_dropped = false;
     let edit = |state: &VersionState| {
         is_dropped = state.cf(compaction.cf).is_none();
@@ -60,13 +71,13 @@ pub(super) fn run(core: &Arc<Core>, job: &Job) -> Result<()> {
         }
     };
     let applied = core.versions.apply_with(core, edit, |versions| {
-        core.read_state.update(&[job.slot], |_, cf| versions.refresh(cf));
+        core.read_state.update(&[job.family.slot()], |_, cf| versions.refresh(cf));
     });
     if applied.is_err() {
         core.versions.forsake(&core.store, made.into_iter());
     }
     // Its tables went with it: there is nothing left to do.
-    if is_dropped { Ok(()) } else { applied }
+    if is_dropped { Ok(Made { files: 0, bytes: 0 }) } else { applied.map(|()| outcome) }
 }
 
 /// The outputs written so far; discards them when the job fails.

@@ -60,7 +60,7 @@ fn failed(core: &Core, group: &FlushGroup, error: &Error) {
     core.stats.flush_failures.add(1);
     core.health.background_error("flush", error);
     reserve::failed(core, group.id);
-    core.flushes.fail(group, error, core.env.clock.monotonic_us());
+    core.flushes.fail(group, error, core.env.clock.monotonic_us(), &core.events);
     // Room that this flush was to make does not come: whoever waits for it must hear why (P6).
     core.end_turn();
 }
@@ -69,6 +69,7 @@ fn failed(core: &Core, group: &FlushGroup, error: &Error) {
 fn build_group(core: &Arc<Core>, group: &FlushGroup) -> Result<Built> {
     // Everything up to the cut is applied once it is visible: no writer is still inserting.
     core.ring.wait_visible(group.cut);
+    core.events.flush_begin(group);
     let stripes = core.snapshots.stripes(|| core.ring.visible());
     let mut built = Built::default();
     for member in &group.members {
@@ -148,6 +149,7 @@ fn install_ready(core: &Arc<Core>) {
                 ready.iter().for_each(|(group, _)| reserve::installed(core, group.id));
                 for ((group, built), report) in ready.iter().zip(reports) {
                     count(core, group, built, &report);
+                    core.events.flush_end(group, &report);
                     group.finish(report);
                 }
                 core.end_turn();
@@ -220,6 +222,7 @@ fn install(core: &Arc<Core>, ready: &[Ready], log_failed: bool) -> Result<Vec<Fl
             cf.sealed.retain(|sealed| !ids.contains(&sealed.group));
             versions.refresh(cf);
         });
+        core.checkpoints.installed(&ids, cut, &versions.state);
     })?;
     for (group, _) in ready {
         core.flushes.pop(group);

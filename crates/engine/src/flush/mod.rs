@@ -245,6 +245,7 @@ pub(crate) fn seal(
     let now_us = core.env.clock.monotonic_us();
     let group =
         queue::FlushGroup::new(id, cut, state.lsn, reason, members, now_us).with_unlogged(unlogged);
+    core.events.sealed(&group);
     Some(core.flushes.push(group))
 }
 
@@ -278,7 +279,8 @@ fn slots_of(core: &Core, state: &CommitState, cfs: &[ColumnFamily]) -> Result<Ve
 /// `Stalled` when `allow_stall` is false and no room for the sealed memtable came in time.
 pub(crate) fn flush(core: &Arc<Core>, request: &FlushRequest) -> Result<FlushTicket> {
     let started_us = core.env.clock.monotonic_us();
-    let mut tried = false;
+    // An attempt that failed before this call says nothing about the one that this call asks for.
+    let failures = core.stats.flush_failures.get();
     // With a failed log only a common cut is durable.
     let log_failed = rescue::begin(core);
     loop {
@@ -290,11 +292,9 @@ pub(crate) fn flush(core: &Arc<Core>, request: &FlushRequest) -> Result<FlushTic
             && let Some(stall) = no_room(core, &state, &slots)
         {
             drop(state);
-            if tried {
+            if core.stats.flush_failures.get() > failures {
                 core.health.check_job(stall.job())?;
             }
-            // An earlier failure may be over: the call stands for one attempt of its own.
-            tried = true;
             core.flushes.retry_now();
             core.background.wake_flush();
             let waited = Duration::from_micros(core.env.clock.monotonic_us() - started_us);
@@ -323,16 +323,24 @@ pub(crate) fn flush(core: &Arc<Core>, request: &FlushRequest) -> Result<FlushTic
         };
         drop(state);
         let ticket = FlushTicket::new(core.position(cut));
-        if sealed.is_none() && !log_failed {
+        let ended = ticket.clone();
+        let report = FlushReport::empty(request.reason, core.position(cut));
+        let synced = move |outcome: Result<()>| match (outcome, group) {
+            (Err(error), _) => ended.finish(Err(error)),
+            (Ok(()), Some(group)) => group.attach(&ended),
+            (Ok(()), None) => ended.finish(Ok(report)),
+        };
+        if sealed.is_some() || log_failed {
+            synced(Ok(()));
+        } else if core.options.background == crate::Background::Stepped {
+            synced(core.wal.sync(lsn));
+        } else {
             // The promise "every crash recovers at least S" must hold for what other families
-            // keep in the log, and for what they wrote since the older group was sealed.
-            core.wal.sync(lsn)?;
-        }
-        match group {
-            Some(group) => group.attach(&ticket),
-            None => {
-                ticket.finish(Ok(FlushReport::empty(request.reason, core.position(cut))));
-            }
+            // keep in the log, and for what they wrote since the older group was sealed. The
+            // log's thread syncs and goes on from there: a caller that only wants the ticket does
+            // not wait for a disk. The closure must not hold the core, which would then close
+            // the log from the log's own thread.
+            core.wal.request_sync(lsn, Box::new(synced));
         }
         core.retry_now();
         return Ok(ticket);

@@ -2,11 +2,11 @@
 
 use super::{
     FlushReason,
-    ticket::{FlushReport, FlushTicket, copy},
+    ticket::{FlushReport, FlushTicket},
 };
 use crate::{
-    Result, cf::ColumnFamily, commit::Unlogged, memtables::MemtableState, read_state::Sealed,
-    version::TableMeta,
+    Result, cf::ColumnFamily, commit::Unlogged, events::Hub, memtables::MemtableState,
+    promise::copy, read_state::Sealed, version::TableMeta,
 };
 use sluice_base::{Error, SeqNo};
 use sluice_wal::Lsn;
@@ -147,27 +147,20 @@ impl FlushGroup {
 
     /// Reports a failed attempt to everyone who waits, and puts the group back in its place for
     /// another one. What was built stays built: only the install is tried again then.
-    fn fail(&self, error: &Error, now_us: u64) {
-        let tickets = {
+    fn fail(&self, error: &Error, now_us: u64, events: &Hub) {
+        let (tickets, attempts, wait) = {
             let mut progress = self.progress();
             if matches!(progress.stage, Stage::Building) {
                 progress.stage = Stage::Queued;
             }
-            let wait = BACKOFF_FIRST_US << progress.attempts.min(10);
+            let wait = (BACKOFF_FIRST_US << progress.attempts.min(10)).min(BACKOFF_LAST_US);
             progress.attempts += 1;
-            progress.not_before_us = now_us + wait.min(BACKOFF_LAST_US);
-            std::mem::take(&mut progress.tickets)
+            progress.not_before_us = now_us + wait;
+            (std::mem::take(&mut progress.tickets), progress.attempts, wait)
         };
+        events.flush_failed(self, error, attempts, wait);
         for ticket in tickets {
             ticket.finish(Err(error.duplicate()));
-        }
-    }
-
-    /// Tells everyone who waits that an older group failed, which this one is installed behind.
-    fn fail_behind(&self, error: &Error) {
-        let tickets = std::mem::take(&mut self.progress().tickets);
-        for ticket in tickets {
-            ticket.finish(Err(error.duplicate().context("an older flush comes first and failed")));
         }
     }
 
@@ -262,6 +255,11 @@ impl FlushQueue {
         self.groups().back().cloned()
     }
 
+    /// Every group, oldest first.
+    pub(crate) fn queued(&self) -> Vec<Arc<FlushGroup>> {
+        self.groups().iter().cloned().collect()
+    }
+
     /// What waits here and is in no log.
     pub(crate) fn unlogged(&self) -> Option<Unlogged> {
         self.groups().iter().filter_map(|group| group.unlogged).reduce(Unlogged::and)
@@ -345,12 +343,16 @@ impl FlushQueue {
 
     /// Reports a failed attempt of `group` to those who wait for it and for younger groups: none of
     /// these is installed before it, however often that has to be tried (P6).
-    pub(crate) fn fail(&self, group: &FlushGroup, error: &Error, now_us: u64) {
-        group.fail(error, now_us);
-        let behind = |other: &&Arc<FlushGroup>| other.id > group.id;
-        let behind: Vec<_> = self.groups().iter().filter(behind).cloned().collect();
-        for other in behind {
-            other.fail_behind(error);
+    pub(crate) fn fail(&self, group: &FlushGroup, error: &Error, now_us: u64, events: &Hub) {
+        // Taken before anybody hears: who hears and asks again must not hear of the old failure.
+        let behind: Vec<FlushTicket> = {
+            let groups = self.groups();
+            let behind = groups.iter().filter(|other| other.id > group.id);
+            behind.flat_map(|other| std::mem::take(&mut other.progress().tickets)).collect()
+        };
+        group.fail(error, now_us, events);
+        for ticket in behind {
+            ticket.finish(Err(error.duplicate().context("an older flush comes first and failed")));
         }
     }
 
