@@ -57,6 +57,8 @@ fn failed(core: &Core, group: &FlushGroup, error: &Error) {
     core.stats.flush_failures.add(1);
     core.health.background_error("flush", error);
     group.fail(error, core.env.clock.monotonic_us(), &core.events);
+    // Installs go in order: who waits for a later group waits for this one.
+    core.flushes.tell_those_behind(group, error);
     // Room that this flush was to make does not come: whoever waits for it must hear why (P6).
     core.end_turn();
 }
