@@ -194,6 +194,7 @@ fn v1_07_a_flush_that_ends_in_time_admits_the_writer_and_readers_never_wait() {
         assert!(!refused, "{} holds the refused write", path.display());
     }
     std::thread::scope(|scope| {
+        let gate = gate;
         let (db, cf, expected) = (&db, &cf, &expected);
         let stalls = db.stats().stalls;
         let (sender, admitted) = mpsc::channel();
@@ -242,6 +243,7 @@ fn v1_12_close_joins_lets_go_of_the_lock_last_and_refuses_late_calls() {
     let ticket = seal(&db);
     gate.wait_until_reached();
     std::thread::scope(|scope| {
+        let gate = gate;
         let closing = scope.spawn(|| db.close(false));
         // Refused from the first moment of the close on, while the flush still runs.
         while put(&db, &cf, b"late", b"", &now()).is_ok() {}

@@ -121,7 +121,8 @@ pub fn value(n: u64, version: u64) -> Vec<u8> {
 }
 
 /// A closed gate that opens at the latest when it is dropped: a test that fails while it holds a
-/// call must not wait for that call. Declare it behind the database.
+/// call must not wait for that call. Declare it behind the database, and move it into a scope of
+/// threads: a scope waits for its threads before what is outside is dropped.
 pub struct Held(Gate);
 
 impl std::ops::Deref for Held {
