@@ -9,8 +9,8 @@
 mod common;
 
 use common::{
-    Disk, NEVER, Rows, assert_rows, at, flush, key, now, patient, put, rest, rows, seal, tables,
-    value,
+    Disk, Leaves, NEVER, Rows, assert_rows, at, flush, key, now, patient, put, rest, rows, seal,
+    tables, value,
 };
 use sluice_env::{Failure, Rng, Rule};
 use sluicedb::{Ack, CfOptions, Compression, Db, ErrorKind, FlushRequest, Options, ReadOptions};
@@ -18,7 +18,7 @@ use std::{
     io::BufRead as _,
     process::{Command, Stdio},
     sync::{
-        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+        atomic::{AtomicU64, Ordering::SeqCst},
         mpsc,
     },
     time::Duration,
@@ -51,6 +51,7 @@ fn v1_05_readers_see_the_key_they_asked_for_and_never_go_back() {
         let (db, cf, begun, done, writing) = (&db, &cf, &begun, &done, &writing);
         for writer in 0..WRITERS {
             scope.spawn(move || {
+                let _leaves = Leaves(writing);
                 for version in 1..=VERSIONS {
                     for n in (0..KEYS).filter(|n| n % WRITERS == writer) {
                         begun[n as usize].store(version, SeqCst);
@@ -60,7 +61,6 @@ fn v1_05_readers_see_the_key_they_asked_for_and_never_go_back() {
                         done[n as usize].store(version, SeqCst);
                     }
                 }
-                writing.fetch_sub(1, SeqCst);
             });
         }
         for reader in 0..2 {
@@ -327,11 +327,12 @@ fn v1_13_files_are_deleted_behind_their_last_reader() {
     let options = Options { l0_compaction_trigger: 2, ..disk.threaded() };
     let db = Db::open("/db", options).unwrap();
     let cf = db.default_cf();
-    let stop = AtomicBool::new(false);
+    let working = AtomicU64::new(1);
     std::thread::scope(|scope| {
+        let _leaves = Leaves(&working);
         for _ in 0..2 {
             scope.spawn(|| {
-                while !stop.load(SeqCst) {
+                while working.load(SeqCst) > 0 {
                     assert_eq!(rows(&db.clone(), &cf).len(), 40);
                 }
             });
@@ -344,7 +345,6 @@ fn v1_13_files_are_deleted_behind_their_last_reader() {
                 db.compact(&cf, None, None).unwrap();
             }
         }
-        stop.store(true, SeqCst);
     });
     assert!(db.stats().compactions > 5, "{:?}", db.stats());
 }

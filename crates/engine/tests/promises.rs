@@ -9,12 +9,13 @@
 mod common;
 
 use common::{
-    Disk, NEVER, Rows, assert_rows, is_manifest, key, patient, put, rows, seal, tables, value,
+    Disk, Leaves, NEVER, Rows, assert_rows, is_manifest, key, patient, put, rows, seal, tables,
+    value,
 };
 use sluice_env::{Failure, Op, Rng, Rule};
 use sluicedb::{Ack, CfOptions, Db, ErrorKind, Options, Stats, WriteBatch};
 use std::sync::{
-    atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    atomic::{AtomicU64, Ordering::SeqCst},
     mpsc,
 };
 
@@ -121,12 +122,12 @@ fn p07_memtables_and_cache_stay_inside_the_budget() {
             peak.fetch_max(memtables, SeqCst);
             cached.fetch_max(cache, SeqCst);
         };
-        let (stop, writing) = (AtomicBool::new(false), AtomicU64::new(WRITERS));
+        let writing = AtomicU64::new(WRITERS);
         std::thread::scope(|scope| {
-            let (db, cfs, check, largest, stop, writing) =
-                (&db, &cfs, &check, &largest, &stop, &writing);
+            let (db, cfs, check, largest, writing) = (&db, &cfs, &check, &largest, &writing);
             for writer in 0..WRITERS {
                 scope.spawn(move || {
+                    let _leaves = Leaves(writing);
                     let mut rng = Rng::new(700 + writer);
                     for _ in 0..BATCHES {
                         let mut batch = WriteBatch::new();
@@ -153,14 +154,11 @@ fn p07_memtables_and_cache_stay_inside_the_budget() {
                         }
                         check(&db.stats());
                     }
-                    if writing.fetch_sub(1, SeqCst) == 1 {
-                        stop.store(true, SeqCst);
-                    }
                 });
             }
             scope.spawn(move || {
                 let mut rng = Rng::new(70);
-                while !stop.load(SeqCst) {
+                while writing.load(SeqCst) > 0 {
                     let cf = &cfs[rng.below(cfs.len() as u64) as usize];
                     db.get(cf, &key(rng.below(900))).unwrap();
                     check(&db.stats());
@@ -168,14 +166,14 @@ fn p07_memtables_and_cache_stay_inside_the_budget() {
             });
             if faults {
                 scope.spawn(move || {
-                    while !stop.load(SeqCst) {
+                    while writing.load(SeqCst) > 0 {
                         let rule = disk.fs.add(tables().fail(Failure::EIO));
-                        while disk.fs.fired(rule) == 0 && !stop.load(SeqCst) {
+                        while disk.fs.fired(rule) == 0 && writing.load(SeqCst) > 0 {
                             std::thread::yield_now();
                         }
                         disk.fs.remove(rule);
                         let flushes = db.stats().flushes;
-                        while db.stats().flushes < flushes + 3 && !stop.load(SeqCst) {
+                        while db.stats().flushes < flushes + 3 && writing.load(SeqCst) > 0 {
                             std::thread::yield_now();
                         }
                     }

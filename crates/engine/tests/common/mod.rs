@@ -10,7 +10,15 @@ use sluicedb::{
     Ack, Background, ColumnFamily, Db, FlushRequest, FlushTicket, Options, Position, ReadOptions,
     Result, WriteBatch, WriteOptions,
 };
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 /// Long enough that only a wait which never ends reaches it.
 pub const NEVER: Duration = Duration::from_secs(30);
@@ -136,6 +144,16 @@ impl std::ops::Deref for Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.0.open();
+    }
+}
+
+/// Counts one down when it is dropped, by a panic too: what runs for as long as others work must
+/// not run for ever when one of them fails.
+pub struct Leaves<'a>(pub &'a AtomicU64);
+
+impl Drop for Leaves<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
