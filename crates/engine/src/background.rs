@@ -25,6 +25,11 @@ struct State {
     flush: u64,
     compaction: u64,
     stopping: bool,
+    /// Flush threads that there shall be, and that there are.
+    flush_wanted: u32,
+    flush_running: u32,
+    /// Flush threads started so far: for their names.
+    flush_started: u32,
 }
 
 #[derive(Default)]
@@ -40,7 +45,7 @@ impl fmt::Debug for Background {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     Flush,
     Compaction,
@@ -63,20 +68,56 @@ impl Background {
 
     /// Starts the threads. They hold the core weakly: a database dropped without `close` ends.
     pub(crate) fn start(&self, core: &Arc<Core>) -> Result<()> {
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        let roles = (0..core.options.flush_threads)
-            .map(|index| (Role::Flush, format!("sluice-flush-{index}")))
-            .chain(
-                (0..core.options.compaction_threads)
-                    .map(|index| (Role::Compaction, format!("sluice-comp-{index}"))),
-            );
-        for (role, name) in roles {
-            let weak = Arc::downgrade(core);
-            let body = Box::new(move || work(&weak, role));
-            let thread = core.env.threads.spawn(&name, body);
-            threads.push(thread.map_err(|error| Error::io(format!("start thread {name}"), error))?);
+        self.set_flush_threads(core, core.options.flush_threads)?;
+        for index in 0..core.options.compaction_threads {
+            self.spawn(core, Role::Compaction, index)?;
         }
         Ok(())
+    }
+
+    /// Changes how many threads flush. Missing ones are started; one too many ends when it next
+    /// looks for work.
+    pub(crate) fn set_flush_threads(&self, core: &Arc<Core>, count: u32) -> Result<()> {
+        self.state().flush_wanted = count;
+        loop {
+            let index = {
+                let mut state = self.state();
+                if state.stopping || state.flush_running >= state.flush_wanted {
+                    break;
+                }
+                state.flush_running += 1;
+                state.flush_started += 1;
+                state.flush_started - 1
+            };
+            self.spawn(core, Role::Flush, index).inspect_err(|_| {
+                self.state().flush_running -= 1;
+            })?;
+        }
+        self.wake.notify_all();
+        Ok(())
+    }
+
+    fn spawn(&self, core: &Arc<Core>, role: Role, index: u32) -> Result<()> {
+        let name = match role {
+            Role::Flush => format!("sluice-flush-{index}"),
+            Role::Compaction => format!("sluice-comp-{index}"),
+        };
+        let weak = Arc::downgrade(core);
+        let body = Box::new(move || work(&weak, role));
+        let thread = core.env.threads.spawn(&name, body);
+        let thread = thread.map_err(|error| Error::io(format!("start thread {name}"), error))?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        Ok(())
+    }
+
+    /// Whether the calling flush thread is one too many; it must end then.
+    fn is_surplus(&self) -> bool {
+        let mut state = self.state();
+        let surplus = state.flush_running > state.flush_wanted;
+        if surplus {
+            state.flush_running -= 1;
+        }
+        surplus
     }
 
     /// Tells every worker to end after the piece of work it is at.
@@ -103,7 +144,7 @@ fn work(weak: &Weak<Core>, role: Role) {
     let mut seen = 0;
     loop {
         let Some(core) = weak.upgrade() else { return };
-        if core.background.stopping() {
+        if core.background.stopping() || (role == Role::Flush && core.background.is_surplus()) {
             return;
         }
         let progress = match role {
@@ -127,7 +168,8 @@ fn work(weak: &Weak<Core>, role: Role) {
                 Role::Flush => state.flush,
                 Role::Compaction => state.compaction,
             };
-            now == seen && !state.stopping
+            let surplus = role == Role::Flush && state.flush_running > state.flush_wanted;
+            now == seen && !state.stopping && !surplus
         };
         let waited = background.wake.wait_timeout_while(state, wait, unchanged);
         let state = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -145,7 +187,8 @@ impl Core {
         if self.background.stopping() {
             return false;
         }
-        flush::run_one(self) == Progress::Done
+        self.events.step()
+            || flush::run_one(self) == Progress::Done
             || compaction::run_one(self) == Progress::Done
             || self.store.collect_garbage()
     }

@@ -23,6 +23,8 @@ pub(crate) struct CfShare {
     /// Key and value bytes.
     pub bytes: usize,
     pub entries: usize,
+    /// Whether the family's writes are logged.
+    pub wal: bool,
 }
 
 /// Changes to one or more column families that become visible, durable and recovered together or
@@ -180,7 +182,8 @@ impl WriteBatch {
                 share.entries += 1;
             }
             None => {
-                self.shares.push(CfShare { cf: cf.id(), slot: cf.slot(), bytes, entries: 1 });
+                let (slot, wal) = (cf.slot(), cf.wal());
+                self.shares.push(CfShare { cf: cf.id(), slot, bytes, entries: 1, wal });
             }
         }
     }

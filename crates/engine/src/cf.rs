@@ -24,6 +24,7 @@ struct Inner {
     id: CfId,
     name: String,
     slot: usize,
+    wal: bool,
     owner: Arc<DbId>,
 }
 
@@ -43,9 +44,21 @@ impl DbId {
 }
 
 impl ColumnFamily {
-    pub(crate) fn new(id: CfId, name: &str, slot: usize, owner: &Arc<DbId>) -> ColumnFamily {
+    pub(crate) fn new(
+        id: CfId,
+        name: &str,
+        slot: usize,
+        wal: bool,
+        owner: &Arc<DbId>,
+    ) -> ColumnFamily {
         let owner = Arc::clone(owner);
-        ColumnFamily(Arc::new(Inner { id, name: name.to_owned(), slot, owner }))
+        ColumnFamily(Arc::new(Inner { id, name: name.to_owned(), slot, wal, owner }))
+    }
+
+    /// Whether its writes are logged: [`crate::CfOptions::wal`].
+    #[inline]
+    pub fn wal(&self) -> bool {
+        self.0.wal
     }
 
     /// The family's number: never reused in the life of the database.
@@ -74,6 +87,6 @@ impl ColumnFamily {
 
     #[cfg(test)]
     pub(crate) fn for_test(id: u32, slot: usize, owner: &Arc<DbId>) -> ColumnFamily {
-        ColumnFamily::new(CfId(id), "test", slot, owner)
+        ColumnFamily::new(CfId(id), "test", slot, true, owner)
     }
 }

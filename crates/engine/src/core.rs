@@ -1,11 +1,13 @@
 //! [`Core`]: what all parts of one open database share.
 //!
 //! Lock order, outermost first; a thread that holds one takes only those below it:
+//! 0. the notes of the flush clerk;
 //! 1. the install lock of the flush queue;
 //! 2. the versions lock (manifest; held across its sync);
 //! 3. the commit lock;
 //! 4. the read state's change lock, the flush queue's and the compaction set's locks, the room's;
-//! 5. the log's own locks.
+//! 5. the log's own locks;
+//! 6. those of `events/`, held for pushes only.
 //!
 //! Readers take none of them.
 
@@ -13,9 +15,10 @@ use crate::{
     ColumnFamily, Options, Position, Result,
     background::Background,
     cf::DbId,
-    commit::{CommitState, Ring},
+    commit::{Brakes, CommitState, Ring},
     compaction::Compactions,
-    flush::FlushQueue,
+    events::Hub,
+    flush::{Clerk, FlushQueue},
     health::Health,
     positions::FlushWatch,
     read_state::ReadStateCell,
@@ -97,14 +100,17 @@ pub(crate) struct Core {
     pub wal: Wal,
     pub commit: CommitLock,
     pub ring: Ring,
+    pub brakes: Brakes,
     pub read_state: ReadStateCell,
     pub versions: Versions,
     pub flushes: FlushQueue,
+    pub flush_clerk: Clerk,
     pub compactions: Compactions,
     pub room: Room,
     pub flush_watch: FlushWatch,
     pub snapshots: SnapshotList,
     pub health: Health,
+    pub events: Arc<Hub>,
     pub background: Background,
     pub stats: Counters,
     pub files: Arc<FileNumbers>,
@@ -133,6 +139,7 @@ pub(crate) struct Parts {
     pub memtable_ids: u64,
     pub lock: Box<dyn FileLock>,
     pub recovery: Recovery,
+    pub events: Arc<Hub>,
 }
 
 impl Core {
@@ -148,14 +155,17 @@ impl Core {
             wal: parts.wal,
             commit: CommitLock::new(parts.commit),
             ring: Ring::new(visible),
+            brakes: Brakes::default(),
             read_state: parts.read_state,
             versions: parts.versions,
             flushes: FlushQueue::default(),
+            flush_clerk: Clerk::default(),
             compactions: Compactions::default(),
             room: Room::default(),
             flush_watch: FlushWatch::default(),
             snapshots: SnapshotList::default(),
-            health: Health::default(),
+            health: Health::new(Arc::clone(&parts.events)),
+            events: parts.events,
             background: Background::default(),
             stats: Counters::default(),
             files: parts.files,
@@ -206,6 +216,7 @@ impl Core {
     /// Something about the room in memory has changed: wakes whoever waits for it, and for the
     /// flushed position. Called with no lock held.
     pub(crate) fn end_turn(&self) {
+        self.brakes.stale();
         self.room.end_turn();
         self.flush_watch.look(self);
     }

@@ -1,15 +1,17 @@
 //! [`Db`]: the public face. Each method is a few lines that hand over to the part that does it.
 
 use crate::{
-    CfOptions, ColumnFamily, FlushRequest, FlushTicket, Iter, LogInfo, MemtableInfo, Options,
-    Position, ReadOptions, ReadView, Result, Snapshot, Stats, Tunables, WriteBatch, WriteOptions,
+    CfOptions, ColumnFamily, EventOptions, Events, FlushRequest, FlushTicket, Iter, LogInfo,
+    MemtableInfo, Options, Position, ReadOptions, ReadView, Result, Snapshot, Stats, Tunables,
+    WriteBatch, WriteOptions,
     commit::{self, Account},
     compaction,
     core::Core,
     flush, log_info,
     memtable::Memtable,
     memtables,
-    options::Background,
+    options::{Background, resolve_budget},
+    positions,
     read_state::CfState,
     recover,
     stats::CfStats,
@@ -222,6 +224,13 @@ impl Db {
         self.core().commit.lock().tunables
     }
 
+    /// For how long a writer should hold back before its next write: zero while there is room
+    /// enough. For callers whose writes must not wait ([`WriteOptions::deadline`] zero): they are
+    /// never delayed here, and whoever ignores this runs into [`ErrorKind::Stalled`] sooner.
+    pub fn throttle(&self) -> Duration {
+        self.core().brakes.throttle(self.core().env.clock.monotonic_us())
+    }
+
     /// Changes options while running. The next write sees them; a memtable that is over a smaller
     /// size is sealed by the next write to it.
     ///
@@ -230,6 +239,14 @@ impl Db {
     pub fn set_tunables(&self, tunables: &Tunables) -> Result<()> {
         let core = self.core();
         core.options.with_tunables(tunables).validate()?;
+        let budget = resolve_budget(tunables.memory_budget);
+        let tunables = &Tunables { memory_budget: budget, ..*tunables };
+        // What can fail comes first.
+        core.check_open(&core.commit.lock())?;
+        if core.options.background == Background::Threads {
+            core.background.set_flush_threads(core, tunables.flush_threads)?;
+        }
+        core.wal.set_segment_bytes(tunables.wal_segment_bytes)?;
         {
             let mut state = core.commit.lock();
             state.tunables = *tunables;
@@ -238,6 +255,8 @@ impl Db {
             }
         }
         core.wal.set_sync_interval(tunables.wal_sync_interval);
+        let resized = Options { memory_budget: budget, ..core.options.clone() };
+        core.store.cache.set_capacity(resized.block_cache_bytes());
         // A larger count may be room for those who wait.
         core.end_turn();
         Ok(())
@@ -264,6 +283,31 @@ impl Db {
     /// `allow_stall` is false; `Closed`; `NotFound` for a dropped family.
     pub fn flush(&self, request: FlushRequest) -> Result<FlushTicket> {
         flush::flush(self.core(), &request)
+    }
+
+    /// Listens to what happens from now on. See [`Events`] for how to wait, and [`crate::Event`]
+    /// for what there is. Nobody is ever waited for: a subscriber that does not keep up loses
+    /// events, which are counted.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # use sluicedb::{Db, FlushRequest, Options};
+    /// use sluicedb::{Event, EventOptions, Topic};
+    /// let db = Db::open(dir.path(), Options::default())?;
+    /// let events = db.subscribe(EventOptions { topics: vec![Topic::Flush], ..Default::default() });
+    /// let written = db.put(&db.default_cf(), b"key", b"value")?;
+    /// db.flush(FlushRequest::default())?;
+    /// let report = loop {
+    ///     match events.recv(None)?.event {
+    ///         Event::FlushEnd { report, .. } => break report,
+    ///         other => println!("{other}"),
+    ///     }
+    /// };
+    /// assert!(report.position >= written);
+    /// # Ok::<(), sluicedb::Error>(())
+    /// ```
+    pub fn subscribe(&self, options: EventOptions) -> Events {
+        self.core().events.subscribe(&options)
     }
 
     /// Holds automatic flushes back: what they would write stays in memory until
@@ -383,7 +427,7 @@ fn create_family(core: &Arc<Core>, name: &str, options: &CfOptions) -> Result<Co
         let slot = state.accounts.len();
         let default = state.tunables.memtable_bytes;
         state.accounts.push(Some(Account::new(options.memtable_bytes, default)));
-        let cf = ColumnFamily::new(id, name, slot, &core.owner);
+        let cf = ColumnFamily::new(id, name, slot, options.wal, &core.owner);
         core.read_state.add_family(CfState {
             family: cf.clone(),
             active: Arc::new(Memtable::new(core.next_memtable_id())),
@@ -459,6 +503,7 @@ fn close(core: &Arc<Core>, flush: bool) -> Result<()> {
     let logged = core.wal.close();
     core.store.collect_garbage();
     core.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+    core.events.close();
     outcome.and(logged)
 }
 
@@ -468,8 +513,16 @@ fn background_errors(core: &Core) -> Vec<String> {
 
 fn stats(core: &Arc<Core>) -> Stats {
     let state = core.read_state.load_full();
-    let accounts = core.commit.lock().accounts.clone();
+    let (accounts, unlogged, stalled, slowed) = {
+        let state = core.commit.lock();
+        let unlogged = positions::unlogged(core, &state);
+        let stalled = commit::current_stall(core, &state);
+        (state.accounts.clone(), unlogged, stalled, commit::slowed(&state))
+    };
+    let now_us = core.env.clock.monotonic_us();
+    let age = |since_us: u64| Duration::from_micros(now_us.saturating_sub(since_us));
     let counters = &core.stats;
+    let stalls = &counters.stalls;
     let segments = core.wal.segments();
     let wal = core.wal.stats();
     let cache = core.store.cache.stats();
@@ -483,9 +536,17 @@ fn stats(core: &Arc<Core>) -> Stats {
         wal_unsynced_bytes: core.wal.unsynced_bytes(),
         wal_syncs: wal.syncs,
         writes: counters.writes.get(),
-        stalls: counters.stalls.get(),
-        stalled_us: counters.stalled_us.get(),
-        refusals: counters.refusals.get(),
+        stalls: stalls.total(|cause| &cause.waits),
+        stalled_us: stalls.total(|cause| &cause.waited_us),
+        refusals: stalls.total(|cause| &cause.refusals),
+        stall_causes: stalls.snapshot(),
+        stalled,
+        slowed,
+        flush_drain_bytes_per_s: core.brakes.flush_drain(),
+        unlogged_bytes: unlogged.map_or(0, |unlogged| unlogged.bytes),
+        unlogged_age: unlogged.map(|unlogged| age(unlogged.since_us)),
+        flushes_paused: core.flushes.is_paused(),
+        last_flush: counters.last_flush(),
         flushes_by_reason: counters.flushes_by_reason(),
         flush_failures: counters.flush_failures.get(),
         flush_bytes: counters.flush_bytes.get(),
@@ -502,8 +563,17 @@ fn stats(core: &Arc<Core>) -> Stats {
     stats.background_errors = background_errors(core);
     for cf in state.families() {
         let account = accounts.get(cf.family.slot()).cloned().flatten();
-        let (reserved, first) = account.map_or((0, None), |a| (a.reserved, a.first));
-        let sealed_first = cf.sealed.last().map(|sealed| sealed.first);
+        let (reserved, active) = account
+            .map_or((0, None), |a| (a.reserved, a.first.map(|first| (first, a.dirty_since_us))));
+        let sealed = cf.sealed.last().map(|sealed| (sealed.first, sealed.dirty_since_us));
+        let oldest = sealed.or(active);
+        let pinned = oldest.map_or(0, |(first, _)| {
+            let is_pinned = |segment: &&sluice_wal::SegmentInfo| {
+                segment.seqs.is_some_and(|(_, last)| last >= first)
+            };
+            segments.iter().filter(is_pinned).map(|segment| segment.bytes).sum()
+        });
+        let flushes = counters.cf_flushes(cf.family.id());
         let mut one = CfStats {
             name: cf.family.name().to_owned(),
             active_bytes: reserved,
@@ -514,7 +584,12 @@ fn stats(core: &Arc<Core>) -> Stats {
             sealed_memtables: cf.sealed.len() as u64,
             sealed_bytes: cf.sealed.iter().map(|sealed| sealed.reserved).sum(),
             flushed: cf.flushed,
-            oldest_unflushed: sealed_first.or(first),
+            oldest_unflushed: oldest.map(|(first, _)| first),
+            oldest_unflushed_age: oldest.map(|(_, since_us)| age(since_us)),
+            pinned_wal_bytes: pinned,
+            sealed_entries: cf.sealed.iter().map(|sealed| sealed.memtable.entries()).sum(),
+            last_flush: flushes.map(|(_, last)| last),
+            flushes: flushes.map_or(0, |(count, _)| count),
             compaction_debt_bytes: compaction::debt_bytes(core, &cf.version),
             ..CfStats::default()
         };
@@ -539,6 +614,8 @@ fn stats(core: &Arc<Core>) -> Stats {
 /// Option numbers in the manifest. Even: a build that does not know it may open the family; an odd
 /// number would forbid that.
 const CF_MEMTABLE_BYTES: u32 = 2;
+/// 0: writes are not logged. A build that does not know it logs them, which is safe.
+const CF_WAL: u32 = 4;
 
 impl CfOptions {
     fn to_fields(&self) -> OptionFields {
@@ -546,11 +623,17 @@ impl CfOptions {
         if let Some(bytes) = self.memtable_bytes {
             fields.set_number(CF_MEMTABLE_BYTES, bytes);
         }
+        if !self.wal {
+            fields.set_number(CF_WAL, 0);
+        }
         fields
     }
 
     pub(crate) fn from_fields(fields: &OptionFields) -> Result<CfOptions> {
-        fields.require_known(&[CF_MEMTABLE_BYTES])?;
-        Ok(CfOptions { memtable_bytes: fields.number(CF_MEMTABLE_BYTES)? })
+        fields.require_known(&[CF_MEMTABLE_BYTES, CF_WAL])?;
+        Ok(CfOptions {
+            memtable_bytes: fields.number(CF_MEMTABLE_BYTES)?,
+            wal: fields.number(CF_WAL)? != Some(0),
+        })
     }
 }

@@ -1,21 +1,23 @@
 //! What is wrong with the database right now: the last error of each background job, and whether
 //! writes must be refused because of one.
 
-use crate::Result;
+use crate::{Result, events::Hub};
 use sluice_base::{Error, ErrorKind};
 use std::{
     collections::BTreeMap,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Health {
     /// Fast path of [`Health::check_writable`].
     read_only: AtomicBool,
     state: Mutex<State>,
+    /// Told under the state's lock, so that what subscribers hear is in the order it happened in.
+    events: Arc<Hub>,
 }
 
 #[derive(Debug, Default)]
@@ -29,6 +31,10 @@ struct State {
 }
 
 impl Health {
+    pub(crate) fn new(events: Arc<Hub>) -> Health {
+        Health { read_only: AtomicBool::new(false), state: Mutex::default(), events }
+    }
+
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -64,8 +70,13 @@ impl Health {
             "writes are refused until everything in memory is in tables and the log is healed, \
              which is tried again and again: {cause}"
         );
+        let error = Error::new(kind, message);
         let mut state = self.state();
-        state.log = Some(Error::new(kind, message));
+        // Said again and again while it lasts; subscribers hear it once.
+        if state.log.is_none() {
+            self.events.log_failed(&error);
+        }
+        state.log = Some(error);
         self.read_only.store(true, Ordering::Release);
     }
 
@@ -76,16 +87,25 @@ impl Health {
     /// The log takes writes again.
     pub(crate) fn log_healed(&self) {
         let mut state = self.state();
-        state.log = None;
-        state.jobs.remove("log");
+        if state.log.take().is_some() {
+            self.events.log_healed();
+        }
+        if state.jobs.remove("log").is_some() {
+            self.events.recovered("log");
+        }
         self.read_only.store(state.cause.is_some(), Ordering::Release);
     }
 
     /// A job failed. Damage found by one stops writes: going on could spread it.
     pub(crate) fn background_error(&self, job: &'static str, error: &Error) {
-        self.state().jobs.insert(job, error.duplicate());
-        if matches!(error.kind(), ErrorKind::Corruption | ErrorKind::Unsupported) && job == "flush"
+        let is_damage = matches!(error.kind(), ErrorKind::Corruption | ErrorKind::Unsupported);
+        let stops_writes = is_damage && job == "flush";
         {
+            let mut state = self.state();
+            state.jobs.insert(job, error.duplicate());
+            self.events.background_error(job, error, stops_writes);
+        }
+        if stops_writes {
             self.set_read_only(error);
         }
     }
@@ -106,7 +126,10 @@ impl Health {
 
     /// The job succeeded: its last error is history.
     pub(crate) fn background_ok(&self, job: &'static str) {
-        self.state().jobs.remove(job);
+        let mut state = self.state();
+        if state.jobs.remove(job).is_some() {
+            self.events.recovered(job);
+        }
     }
 
     /// The errors that stand, each with its job.

@@ -2,7 +2,8 @@
 //!
 //! Writes go to a log and a memtable, memtables are flushed to columnar tables, tables are merged
 //! level by level. When data leaves the memtable, what an acknowledgement means and how long a
-//! write may wait are explicit: [`FlushRequest`], [`Ack`], [`WriteOptions::deadline`].
+//! write may wait are explicit: [`FlushRequest`], [`Ack`], [`WriteOptions::deadline`]. What happens
+//! meanwhile can be listened to: [`Db::subscribe`].
 //!
 //! ```
 //! use sluicedb::{Db, FlushRequest, Options};
@@ -28,6 +29,7 @@ mod commit;
 mod compaction;
 mod core;
 mod db;
+mod events;
 mod flush;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -55,6 +57,7 @@ mod view;
 pub use batch::WriteBatch;
 pub use cf::ColumnFamily;
 pub use db::Db;
+pub use events::{Event, EventIter, EventOptions, EventRecord, Events, Topic};
 pub use flush::{FlushReason, FlushReport, FlushRequest, FlushTicket};
 pub use log_info::{LogInfo, LogSegment};
 pub use memtables::{MemtableInfo, MemtableState};
@@ -68,5 +71,5 @@ pub use sluice_base::{
     CfId, Damage, Error, ErrorKind, FileNo, Level, Position, Result, SeqNo, limits,
 };
 pub use sluice_env as env;
-pub use stats::{CfStats, Recovery, Stats};
+pub use stats::{CfFlush, CfStats, Recovery, StallCause, StallStats, Stats};
 pub use view::{Iter, ReadView, Snapshot};

@@ -24,13 +24,28 @@ pub struct Options {
     /// more waits. Default: 5.
     pub memtable_count: u32,
     /// Bytes for memtables and block cache together: half and a quarter of it; the last quarter
-    /// is for filters, indexes and writes in flight. Default: 512 MiB.
+    /// is for filters, indexes and writes in flight. 0: a quarter of the memory that the process
+    /// may use (its control group's limit, or the machine's), 64 MiB to 1 GiB. Default: 0.
     pub memory_budget: u64,
     /// Bytes in a log segment. Default: 64 MiB.
     pub wal_segment_bytes: u64,
-    /// Bytes of log that unflushed data may pin; past it the column families whose data is in
-    /// the oldest segment are flushed. Default: 512 MiB.
+    /// Bytes of log that unflushed data may pin; from three quarters of it on the column families
+    /// whose data is in the oldest segments are flushed, past it writes slow down.
+    /// Default: 512 MiB.
     pub wal_max_bytes: u64,
+    /// Longest time that data stays in memory only, however little it is. Zero: without limit.
+    /// Default: 3600 s.
+    pub flush_age: Duration,
+    /// A memtable that nobody has written to for so long is flushed. Zero: never for that reason.
+    /// Default: 0 s.
+    pub flush_idle: Duration,
+    /// An active memtable with so many tombstones, where they are at least half of its entries,
+    /// is flushed: reads wade through them. 0: never for that reason. Default: 100000.
+    pub flush_tombstones: u64,
+    /// Longest time that replaying the log may take at the next opening, at the speed of the last
+    /// replay: what would take longer is flushed. Zero: only `wal_max_bytes` bounds it.
+    /// Default: 0 s.
+    pub recovery_time_target: Duration,
     /// Longest time that a write acknowledged at [`crate::Ack::Os`] stays unsynced. Zero: the
     /// background never syncs. Default: 1 s.
     pub wal_sync_interval: Duration,
@@ -57,6 +72,9 @@ pub struct Options {
     pub level_base_bytes: u64,
     /// Tables in level 0 that start a compaction. Default: 4.
     pub l0_compaction_trigger: u32,
+    /// Tables in level 0 from which on writes slow down; not below `l0_compaction_trigger`, and
+    /// without effect from `l0_stop` on. Default: 20.
+    pub l0_slowdown: u32,
     /// Tables in level 0 at which no memtable is sealed any more, so that writes wait. Default: 36.
     pub l0_stop: u32,
 }
@@ -79,10 +97,40 @@ pub struct Tunables {
     pub memtable_bytes: u64,
     /// As [`Options::memtable_count`].
     pub memtable_count: u32,
+    /// As [`Options::memory_budget`].
+    pub memory_budget: u64,
+    /// As [`Options::wal_segment_bytes`]; segments that stand keep their size.
+    pub wal_segment_bytes: u64,
     /// As [`Options::wal_max_bytes`].
     pub wal_max_bytes: u64,
+    /// As [`Options::flush_age`].
+    pub flush_age: Duration,
+    /// As [`Options::flush_idle`].
+    pub flush_idle: Duration,
+    /// As [`Options::flush_tombstones`].
+    pub flush_tombstones: u64,
+    /// As [`Options::recovery_time_target`].
+    pub recovery_time_target: Duration,
     /// As [`Options::wal_sync_interval`].
     pub wal_sync_interval: Duration,
+    /// As [`Options::flush_threads`]; a thread too many ends after the flush it is at.
+    pub flush_threads: u32,
+}
+
+impl Tunables {
+    /// Bytes for all memtables together: half the budget.
+    pub(crate) fn memtable_budget(&self) -> u64 {
+        self.memory_budget / 2
+    }
+}
+
+/// The budget that `bytes` stands for: 0 is a share of what the process may use.
+pub(crate) fn resolve_budget(bytes: u64) -> u64 {
+    match (bytes, sluice_env::memory_limit()) {
+        (0, Some(limit)) => (limit / 4).clamp(64 * MIB, 1024 * MIB),
+        (0, None) => 512 * MIB,
+        (bytes, _) => bytes,
+    }
 }
 
 /// What recovery does with a log that does not read to its end.
@@ -146,9 +194,13 @@ impl Default for Options {
             create_if_missing: true,
             memtable_bytes: 64 * MIB,
             memtable_count: 5,
-            memory_budget: 512 * MIB,
+            memory_budget: 0,
             wal_segment_bytes: 64 * MIB,
             wal_max_bytes: 512 * MIB,
+            flush_age: Duration::from_secs(3600),
+            flush_idle: Duration::ZERO,
+            flush_tombstones: 100_000,
+            recovery_time_target: Duration::ZERO,
             wal_sync_interval: Duration::from_secs(1),
             wal_recovery: WalRecovery::Tolerant,
             flush_threads: 1,
@@ -161,6 +213,7 @@ impl Default for Options {
             table_bytes: 64 * MIB,
             level_base_bytes: 256 * MIB,
             l0_compaction_trigger: 4,
+            l0_slowdown: 20,
             l0_stop: 36,
         }
     }
@@ -174,7 +227,9 @@ impl Options {
     pub fn validate(&self) -> Result<()> {
         memtable_bytes_in_range(self.memtable_bytes)?;
         range("memtable_count", u64::from(self.memtable_count), 2, 1024)?;
-        range("memory_budget", self.memory_budget, 64 << 10, 1 << 50)?;
+        if self.memory_budget != 0 {
+            range("memory_budget", self.memory_budget, 64 << 10, 1 << 50)?;
+        }
         range("wal_segment_bytes", self.wal_segment_bytes, 4 << 10, 1 << 30)?;
         if !self.wal_segment_bytes.is_multiple_of(8) {
             return Err(Error::invalid(format!(
@@ -191,26 +246,47 @@ impl Options {
         range("level_base_bytes", self.level_base_bytes, 4 << 10, 1 << 44)?;
         range("l0_compaction_trigger", u64::from(self.l0_compaction_trigger), 1, 1000)?;
         let trigger = u64::from(self.l0_compaction_trigger);
-        range("l0_stop", u64::from(self.l0_stop), trigger, 10_000)
+        range("l0_stop", u64::from(self.l0_stop), trigger, 10_000)?;
+        range("l0_slowdown", u64::from(self.l0_slowdown), 1, 10_000)
+    }
+
+    /// These options with what depends on the machine filled in.
+    pub(crate) fn resolved(mut self) -> Options {
+        self.memory_budget = resolve_budget(self.memory_budget);
+        self
     }
 
     /// The part that can change while running.
-    pub(crate) fn tunables(&self) -> Tunables {
+    pub fn tunables(&self) -> Tunables {
         Tunables {
             memtable_bytes: self.memtable_bytes,
             memtable_count: self.memtable_count,
+            memory_budget: self.memory_budget,
+            wal_segment_bytes: self.wal_segment_bytes,
             wal_max_bytes: self.wal_max_bytes,
+            flush_age: self.flush_age,
+            flush_idle: self.flush_idle,
+            flush_tombstones: self.flush_tombstones,
+            recovery_time_target: self.recovery_time_target,
             wal_sync_interval: self.wal_sync_interval,
+            flush_threads: self.flush_threads,
         }
     }
 
     /// These options with `tunables` in their place.
-    pub(crate) fn with_tunables(&self, tunables: &Tunables) -> Options {
+    pub fn with_tunables(&self, tunables: &Tunables) -> Options {
         Options {
             memtable_bytes: tunables.memtable_bytes,
             memtable_count: tunables.memtable_count,
+            memory_budget: tunables.memory_budget,
+            wal_segment_bytes: tunables.wal_segment_bytes,
             wal_max_bytes: tunables.wal_max_bytes,
+            flush_age: tunables.flush_age,
+            flush_idle: tunables.flush_idle,
+            flush_tombstones: tunables.flush_tombstones,
+            recovery_time_target: tunables.recovery_time_target,
             wal_sync_interval: tunables.wal_sync_interval,
+            flush_threads: tunables.flush_threads,
             ..self.clone()
         }
     }
@@ -232,14 +308,25 @@ impl Options {
 /// # let dir = tempfile::tempdir().unwrap();
 /// # use sluicedb::{CfOptions, Db, Options};
 /// let db = Db::open(dir.path(), Options::default())?;
-/// let small = CfOptions { memtable_bytes: Some(1 << 20) };
+/// let small = CfOptions { memtable_bytes: Some(1 << 20), ..CfOptions::default() };
 /// db.create_column_family("index", small)?;
 /// # Ok::<(), sluicedb::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CfOptions {
-    /// Overrides [`Options::memtable_bytes`].
+    /// Overrides [`Options::memtable_bytes`]. Default: none.
     pub memtable_bytes: Option<u64>,
+    /// False: what is written to the family is not logged, and is lost in a crash back to its last
+    /// flush. A batch that also writes to a family with a log is logged whole. A write that is not
+    /// logged is acknowledged at [`Ack::Memory`] whatever was asked for, except that
+    /// [`Ack::Disk`] is refused. Default: true.
+    pub wal: bool,
+}
+
+impl Default for CfOptions {
+    fn default() -> CfOptions {
+        CfOptions { memtable_bytes: None, wal: true }
+    }
 }
 
 impl CfOptions {

@@ -18,6 +18,7 @@ use crate::{
     cf::DbId,
     commit::{self, Account, CommitState, ENTRY_OVERHEAD_BYTES},
     core::{Core, FileNumbers, Parts},
+    events::{Hub, LogEvents},
     flush::{self, FlushReason},
     manifest::{self, FileName, ManifestWriter},
     memtable::Memtable,
@@ -32,11 +33,12 @@ use crate::{
 use sluice_base::{CfId, Error, ErrorKind, FileNo, Level, SeqNo};
 use sluice_env::{FileLock, Fs};
 use sluice_wal::{FrameRef, RecoveryMode, Wal, WalOptions};
-use std::{collections::HashMap, io, path::Path, sync::Arc};
+use std::{collections::HashMap, io, path::Path, sync::Arc, time::Duration};
 
 /// Opens the database in `dir`. Background threads are not started yet.
 pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Core>> {
     options.validate()?;
+    let options = options.resolved();
     let fs = Arc::clone(&options.env.fs);
     let lock = prepare_directory(&*fs, dir, options.create_if_missing)?;
     let recovered = manifest::read(&*fs, dir)?;
@@ -194,7 +196,7 @@ impl<'a> Replay<'a> {
             let own = cf_options.memtable_bytes;
             replay.slots.insert(cf.id, slot);
             replay.families.push(Family {
-                handle: ColumnFamily::new(cf.id, &cf.name, slot, &owner),
+                handle: ColumnFamily::new(cf.id, &cf.name, slot, cf_options.wal, &owner),
                 active: Arc::new(Memtable::new(slot as u64)),
                 account: Account::new(own, options.memtable_bytes),
                 sealed: Vec::new(),
@@ -207,6 +209,7 @@ impl<'a> Replay<'a> {
 
     fn run(mut self, dir: &Path, lock: Box<dyn FileLock>) -> Result<Arc<Core>> {
         let options = self.options;
+        let events = Hub::new(options, self.state.epoch);
         let wal_options = WalOptions {
             segment_bytes: options.wal_segment_bytes,
             sync_interval: options.wal_sync_interval,
@@ -216,6 +219,7 @@ impl<'a> Replay<'a> {
                 WalRecovery::Salvage => RecoveryMode::Salvage,
             },
             background: options.background == Background::Threads,
+            observer: Some(Arc::new(LogEvents(Arc::clone(&events)))),
             ..WalOptions::default()
         };
         let files = Arc::clone(&self.files);
@@ -223,6 +227,7 @@ impl<'a> Replay<'a> {
         let epoch = u32::try_from(self.state.epoch)
             .map_err(|_| Error::new(ErrorKind::Unsupported, "epochs are used up"))?;
         let log_first = self.state.log_first;
+        let started_us = options.env.clock.monotonic_us();
         let (wal, report) = Wal::recover(
             &options.env,
             dir,
@@ -244,9 +249,11 @@ impl<'a> Replay<'a> {
         }
         self.recovery.log_frames = report.frames;
         self.recovery.log_bytes = report.bytes;
+        let took_us = options.env.clock.monotonic_us().saturating_sub(started_us);
+        self.recovery.log_took = Duration::from_micros(took_us);
         self.recovery.log_clean = report.clean;
         self.recovery.log_summary = report.to_string();
-        self.into_core(wal, lock)
+        self.into_core(wal, lock, events)
     }
 
     /// Replays one frame.
@@ -374,7 +381,7 @@ impl<'a> Replay<'a> {
     }
 
     /// Puts the parts together and queues what replay sealed.
-    fn into_core(self, wal: Wal, lock: Box<dyn FileLock>) -> Result<Arc<Core>> {
+    fn into_core(self, wal: Wal, lock: Box<dyn FileLock>, events: Arc<Hub>) -> Result<Arc<Core>> {
         let mut cfs = Vec::with_capacity(self.families.len());
         let mut accounts = Vec::with_capacity(self.families.len());
         let mut groups = Vec::new();
@@ -404,6 +411,7 @@ impl<'a> Replay<'a> {
             lsn,
             log_checked: lsn,
             tunables: self.options.tunables(),
+            pacing: commit::Pacing::default(),
         };
         let core = Arc::new(Core::new(Parts {
             options: self.options.clone(),
@@ -419,6 +427,7 @@ impl<'a> Replay<'a> {
             memtable_ids: self.memtable_ids,
             lock,
             recovery: self.recovery,
+            events,
         }));
         core.flushes.skip_ids(self.groups);
         for (id, cut, family, sealed) in groups {

@@ -4,6 +4,7 @@
 //! the room to change: flushes and compactions end a turn when they free something. Taking the
 //! turn's number before looking for room means that no wake-up is lost in between.
 
+use crate::stats::StallCause;
 use sluice_base::{Error, ErrorKind};
 use std::{
     fmt,
@@ -50,6 +51,15 @@ impl fmt::Display for Stall {
 }
 
 impl Stall {
+    /// What statistics and events call it, and the column family it is about.
+    pub(crate) fn cause(&self) -> (StallCause, Option<&str>) {
+        match self {
+            Stall::Memtables { cf, .. } => (StallCause::Memtables, Some(cf)),
+            Stall::Budget { .. } => (StallCause::MemoryBudget, None),
+            Stall::Level0 { cf, .. } => (StallCause::Level0, Some(cf)),
+        }
+    }
+
     /// The background job that makes the room.
     pub(crate) fn job(&self) -> &'static str {
         match self {

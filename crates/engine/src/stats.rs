@@ -1,24 +1,125 @@
 //! Counters that are always on, and the [`Stats`] a caller reads.
 
 use crate::flush::{FlushReason, FlushReport};
-use sluice_base::SeqNo;
+use sluice_base::{CfId, SeqNo};
 use sluice_env::metrics::Counter;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 /// What the engine counts while it runs. Relaxed counters: each is exact, together they are a
 /// moment's picture.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub writes: Counter,
-    pub stalls: Counter,
-    pub stalled_us: Counter,
-    pub refusals: Counter,
+    pub stalls: StallCounters,
     pub flush_failures: Counter,
     flushes: [Counter; FlushReason::ALL.len()],
     pub flush_bytes: Counter,
+    last_flush: Mutex<Option<FlushReport>>,
+    /// By family: how many flushes, and the last one.
+    cf_flushes: Mutex<BTreeMap<CfId, (u64, CfFlush)>>,
     pub compactions: Counter,
     pub compaction_bytes_in: Counter,
     pub compaction_bytes_out: Counter,
     pub compaction_failures: Counter,
+}
+
+/// What can slow or stop writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StallCause {
+    /// A family's memtables are full or nearly so: flushes are behind.
+    Memtables,
+    /// All memtables together approach their share of the budget.
+    MemoryBudget,
+    /// A family's level 0 is too deep: compactions are behind.
+    Level0,
+    /// Unflushed data pins more log than it may: slows writes, never stops them.
+    WalBytes,
+}
+
+impl StallCause {
+    /// Every cause, in the order of [`Stats::stall_causes`].
+    pub const ALL: [StallCause; 4] =
+        [StallCause::Memtables, StallCause::MemoryBudget, StallCause::Level0, StallCause::WalBytes];
+
+    /// The name in statistics and events.
+    pub fn name(self) -> &'static str {
+        match self {
+            StallCause::Memtables => "memtables",
+            StallCause::MemoryBudget => "memory-budget",
+            StallCause::Level0 => "level0",
+            StallCause::WalBytes => "wal-bytes",
+        }
+    }
+}
+
+/// Counters of one cause.
+#[derive(Debug, Default)]
+pub(crate) struct CauseCounters {
+    pub begins: Counter,
+    pub stopped_us: Counter,
+    pub waits: Counter,
+    pub waited_us: Counter,
+    pub refusals: Counter,
+    pub delays: Counter,
+    pub delayed_us: Counter,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct StallCounters([CauseCounters; StallCause::ALL.len()]);
+
+impl StallCounters {
+    pub(crate) fn of(&self, cause: StallCause) -> &CauseCounters {
+        &self.0[cause as usize]
+    }
+
+    pub(crate) fn total(&self, of: impl Fn(&CauseCounters) -> &Counter) -> u64 {
+        self.0.iter().map(|cause| of(cause).get()).sum()
+    }
+
+    pub(crate) fn snapshot(&self) -> Vec<StallStats> {
+        let us = |counter: &Counter| Duration::from_micros(counter.get());
+        let one = |cause: &StallCause| {
+            let counters = self.of(*cause);
+            StallStats {
+                cause: *cause,
+                stops: counters.begins.get(),
+                stopped: us(&counters.stopped_us),
+                waits: counters.waits.get(),
+                waited: us(&counters.waited_us),
+                refusals: counters.refusals.get(),
+                delays: counters.delays.get(),
+                delayed: us(&counters.delayed_us),
+            }
+        };
+        StallCause::ALL.iter().map(one).collect()
+    }
+}
+
+/// How much one cause has slowed and stopped writes since the opening.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StallStats {
+    /// The cause.
+    pub cause: StallCause,
+    /// Times that writes began to find no room.
+    pub stops: u64,
+    /// For how long they found none, in all; a stop under way counts when it ends.
+    pub stopped: Duration,
+    /// Writes that had to wait for room.
+    pub waits: u64,
+    /// Their waits added up.
+    pub waited: Duration,
+    /// Writes refused for want of room.
+    pub refusals: u64,
+    /// Writes held back a little before room ran out.
+    pub delays: u64,
+    /// Their delays added up.
+    pub delayed: Duration,
 }
 
 impl Counters {
@@ -27,6 +128,22 @@ impl Counters {
             self.flushes[index].add(1);
         }
         self.flush_bytes.add(report.bytes_out);
+        *self.last_flush.lock().unwrap_or_else(PoisonError::into_inner) = Some(report.clone());
+    }
+
+    pub(crate) fn family_flushed(&self, cf: CfId, flush: CfFlush) {
+        let mut flushes = self.cf_flushes.lock().unwrap_or_else(PoisonError::into_inner);
+        let (count, last) = flushes.entry(cf).or_insert((0, flush));
+        *count += 1;
+        *last = flush;
+    }
+
+    pub(crate) fn cf_flushes(&self, cf: CfId) -> Option<(u64, CfFlush)> {
+        self.cf_flushes.lock().unwrap_or_else(PoisonError::into_inner).get(&cf).copied()
+    }
+
+    pub(crate) fn last_flush(&self) -> Option<FlushReport> {
+        self.last_flush.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Finished flushes by reason.
@@ -82,6 +199,22 @@ pub struct Stats {
     pub stalled_us: u64,
     /// Writes refused for want of room.
     pub refusals: u64,
+    /// The same by cause, with delays, in the order of [`StallCause::ALL`].
+    pub stall_causes: Vec<StallStats>,
+    /// What stops writes at this moment, and for how long it has.
+    pub stalled: Option<(StallCause, Duration)>,
+    /// What slows writes at this moment.
+    pub slowed: Option<StallCause>,
+    /// Bytes a second that flushes have lately taken out of memtables.
+    pub flush_drain_bytes_per_s: u64,
+    /// Bytes in memtables that are in no log: lost in a crash until they are flushed.
+    pub unlogged_bytes: u64,
+    /// For how long the oldest of them has been there.
+    pub unlogged_age: Option<Duration>,
+    /// Whether automatic flushes are held back: [`crate::Db::pause_flushes`].
+    pub flushes_paused: bool,
+    /// The last finished flush that wrote something.
+    pub last_flush: Option<FlushReport>,
     /// Finished flushes, whatever their reason.
     pub flushes: u64,
     /// Finished flushes by reason, in the order of [`FlushReason::ALL`].
@@ -110,6 +243,22 @@ pub struct Stats {
     pub recovery: Recovery,
 }
 
+/// One family's part of a finished flush.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CfFlush {
+    /// Why.
+    pub reason: FlushReason,
+    /// Bytes of the table made; 0 when nothing was left to write.
+    pub bytes: u64,
+    /// Entries that were in its memtable.
+    pub entries: u64,
+    /// From the start of the writing to the end of the install, of the whole group.
+    pub took: Duration,
+    /// When it ended, in Unix milliseconds.
+    pub ended_unix_ms: u64,
+}
+
 /// What opening the database found and did.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
@@ -122,6 +271,8 @@ pub struct Recovery {
     pub log_frames: u64,
     /// Their bytes, headers and padding included.
     pub log_bytes: u64,
+    /// How long reading and replaying the log took.
+    pub log_took: Duration,
     /// Whether the log had been closed cleanly.
     pub log_clean: bool,
     /// A sentence for people: what was replayed, cut, dropped or skipped.
@@ -150,6 +301,16 @@ pub struct CfStats {
     pub flushed: SeqNo,
     /// The oldest entry that is not in a table; `None` when all are.
     pub oldest_unflushed: Option<SeqNo>,
+    /// For how long it has been in memory only.
+    pub oldest_unflushed_age: Option<Duration>,
+    /// Log bytes from its segment on: what the family keeps from being let go of.
+    pub pinned_wal_bytes: u64,
+    /// Entries in sealed memtables.
+    pub sealed_entries: u64,
+    /// The family's last finished flush that wrote something.
+    pub last_flush: Option<CfFlush>,
+    /// Finished flushes of the family.
+    pub flushes: u64,
     /// Tables, level by level.
     pub level_files: [u64; 7],
     /// Bytes of tables, level by level.

@@ -13,14 +13,21 @@ mod snippets;
 
 use sluice_base::SeqNo;
 use sluice_wal::{DecodeOptions, decode_segment};
-use sluicedb::{CfOptions, Db, FlushRequest, Options, ReadOptions, WriteBatch, WriteOptions};
+use sluicedb::{
+    CfOptions, Db, Event, EventOptions, FlushRequest, Options, ReadOptions, WriteBatch,
+    WriteOptions,
+};
 use std::{
     collections::BTreeMap,
     fmt::{Debug, Write as _},
     path::{Path, PathBuf},
 };
 
-const SOURCES: [&str; 2] = [include_str!("../src/options.rs"), include_str!("../src/flush/mod.rs")];
+const SOURCES: [&str; 3] = [
+    include_str!("../src/options.rs"),
+    include_str!("../src/flush/mod.rs"),
+    include_str!("../src/events/channel.rs"),
+];
 
 /// One field of an options type, as its source documents it.
 struct Field {
@@ -96,6 +103,7 @@ fn in_words(kind: &str, value: &str) -> String {
                 .find(|(shift, _)| number > 0 && number.is_multiple_of(1u64 << shift))
                 .map_or(number.to_string(), |(shift, unit)| format!("{} {unit}", number >> shift))
         }
+        "Duration" | "Option<Duration>" if value == "0ns" => "0 s".to_owned(),
         "Duration" | "Option<Duration>" => value
             .strip_suffix("ms")
             .map(|ms| format!("{ms} ms"))
@@ -114,6 +122,7 @@ const SAID: &[(&str, &str, &str)] = &[
     ("compression_lower", "Lz4", "LZ4"),
     ("ack", "Os", "[`Ack::Os`]"),
     ("cfs", "[]", "all"),
+    ("topics", "[]", "all"),
     ("reason", "Manual", "[`FlushReason::Manual`]"),
 ];
 
@@ -129,6 +138,7 @@ fn the_defaults_in_the_source_are_the_defaults_of_the_code() {
     for (name, values) in [
         ("Options", values_of(&Options::default())),
         ("WriteOptions", values_of(&WriteOptions::default())),
+        ("EventOptions", values_of(&EventOptions::default())),
     ] {
         for field in fields_of(name) {
             let value = &values[&field.name];
@@ -170,6 +180,7 @@ fn the_page_of_options_is_the_source_and_its_defaults() {
         ("WriteOptions", values_of(&WriteOptions::default())),
         ("ReadOptions", values_of(&ReadOptions::default())),
         ("FlushRequest", values_of(&FlushRequest::default())),
+        ("EventOptions", values_of(&EventOptions::default())),
     ] {
         let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"));
         let from = text.find(&begin).unwrap() + begin.len();
@@ -182,6 +193,21 @@ fn the_page_of_options_is_the_source_and_its_defaults() {
         let pair = before.lines().zip(text.lines()).find(|(page, code)| page != code);
         assert!(before == text, "options.md and the source disagree (page, source): {pair:#?}");
     }
+}
+
+#[test]
+fn the_page_of_events_names_every_event_with_its_topic() {
+    let page = include_str!("../../../docs/guide/operations.md");
+    let (_, table) = page.split_once("<!-- events -->\n").unwrap();
+    let (table, _) = table.split_once("<!-- end of events -->").unwrap();
+    let rows: Vec<String> = table
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| line.split('|').skip(1).take(2).map(str::trim).collect::<Vec<_>>().join(" "))
+        .collect();
+    let events: Vec<String> =
+        Event::NAMES.iter().map(|(name, topic)| format!("`{name}` {topic}")).collect();
+    assert_eq!(rows, events);
 }
 
 #[test]
@@ -212,7 +238,7 @@ fn every_range_on_the_page_is_the_one_that_validate_enforces() {
         }
         seen += 1;
     }
-    assert_eq!(seen, 13, "validate() checks 13 options");
+    assert_eq!(seen, 14, "validate() checks 14 options");
 }
 
 fn set(options: &mut Options, name: &str, value: u64) {
@@ -230,6 +256,7 @@ fn set(options: &mut Options, name: &str, value: u64) {
         "table_bytes" => options.table_bytes = value,
         "level_base_bytes" => options.level_base_bytes = value,
         "l0_compaction_trigger" => options.l0_compaction_trigger = small(),
+        "l0_slowdown" => options.l0_slowdown = small(),
         "l0_stop" => options.l0_stop = small(),
         _ => unreachable!("{name}"),
     }

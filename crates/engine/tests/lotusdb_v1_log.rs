@@ -72,7 +72,7 @@ fn log_of_twelve() -> (MemFs, std::path::PathBuf, Vec<u8>) {
     let disk = Disk::new();
     let db = disk.open();
     for n in 1..=12 {
-        put(&db, &db.default_cf(), &key(n), &vec![n as u8; 40], &at(Ack::Os)).unwrap();
+        put(&db, &db.default_cf(), &key(n), &[n as u8; 40], &at(Ack::Os)).unwrap();
     }
     let left = disk.mem.kill_clone();
     let is_log = |path: &std::path::Path| path.extension().is_some_and(|e| e == "wal");

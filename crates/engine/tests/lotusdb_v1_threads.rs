@@ -9,8 +9,8 @@
 mod common;
 
 use common::{
-    Disk, Leaves, NEVER, Rows, assert_rows, at, flush, key, now, patient, put, rest, rows, seal,
-    tables, value,
+    Disk, Leaves, NEVER, Rows, assert_rows, at, endless, flush, key, now, patient, put, rest, rows,
+    seal, tables, value,
 };
 use sluice_env::{Failure, Rng, Rule};
 use sluicedb::{Ack, CfOptions, Compression, Db, ErrorKind, FlushRequest, Options, ReadOptions};
@@ -199,7 +199,7 @@ fn v1_07_a_flush_that_ends_in_time_admits_the_writer_and_readers_never_wait() {
         let stalls = db.stats().stalls;
         let (sender, admitted) = mpsc::channel();
         scope.spawn(move || {
-            let outcome = put(db, cf, b"patient", &[b'v'; 400], &patient(Ack::Disk));
+            let outcome = put(db, cf, b"patient", &[b'v'; 400], &endless(Ack::Disk));
             sender.send(outcome).unwrap();
         });
         while db.stats().stalls == stalls {
@@ -414,7 +414,7 @@ fn v1_17_nonsense_is_refused_and_a_failed_opening_holds_nothing() {
         ("memtable_bytes", |o| o.memtable_bytes = u64::MAX),
         ("memtable_count", |o| o.memtable_count = 0),
         ("memtable_count", |o| o.memtable_count = 1),
-        ("memory_budget", |o| o.memory_budget = 0),
+        ("memory_budget", |o| o.memory_budget = 1),
         ("wal_segment_bytes", |o| o.wal_segment_bytes = 0),
         ("wal_segment_bytes", |o| o.wal_segment_bytes = 4097),
         ("wal_max_bytes", |o| o.wal_max_bytes = 1),

@@ -333,3 +333,46 @@ fn p04_a_batch_to_a_dropped_family_is_refused_whole() {
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
     assert_eq!((db.positions(), db.stats().memtable_bytes), before);
 }
+
+#[test]
+fn p03_a_flush_with_nothing_to_write_leaves_the_sync_to_the_log() {
+    let disk = Arc::new(MemFs::new());
+    let fs = FaultFs::new(Arc::<MemFs>::clone(&disk));
+    let options = Options {
+        wal_sync_interval: Duration::ZERO,
+        ..options(Arc::new(fs.clone()), Background::Threads)
+    };
+    let db = Db::open("/db", options).unwrap();
+    let other = db.create_column_family("other", CfOptions::default()).unwrap();
+    put(&db, &other, b"logged", Ack::Memory, true);
+    let gate = Gate::new();
+    fs.add(Rule::on(Op::SyncData).path_ends_with(".wal").hold(&gate));
+    // Nothing of the default family is in memory. This thread would stand at the gate if it
+    // synced the log itself.
+    let ticket = flush(&db, &db.default_cf());
+    gate.wait_until_reached();
+    assert!(ticket.poll().is_none(), "the log is not synced yet");
+    let early = ticket.wait(Some(Duration::ZERO)).unwrap_err();
+    assert_eq!(early.kind(), ErrorKind::TimedOut);
+    gate.open();
+    let report = ticket.wait(Some(NEVER)).unwrap();
+    assert_eq!((report.entries, report.position), (0, ticket.position()));
+    let after = cut(&disk);
+    let other = after.column_family("other").unwrap();
+    assert!(after.get(&other, b"logged").unwrap().is_some(), "the ticket's position is not safe");
+}
+
+#[test]
+fn p06_a_sync_that_fails_reaches_the_ticket_of_an_empty_flush() {
+    let fs = FaultFs::new(Arc::new(MemFs::new()));
+    let options = Options {
+        wal_sync_interval: Duration::ZERO,
+        ..options(Arc::new(fs.clone()), Background::Threads)
+    };
+    let db = Db::open("/db", options).unwrap();
+    let other = db.create_column_family("other", CfOptions::default()).unwrap();
+    put(&db, &other, b"logged", Ack::Memory, true);
+    fs.add(Rule::on(Op::SyncData).path_ends_with(".wal").fail(Failure::EIO));
+    let error = flush(&db, &db.default_cf()).wait(Some(NEVER)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+}

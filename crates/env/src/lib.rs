@@ -10,6 +10,7 @@ mod disk;
 mod fault;
 mod fs;
 mod mem;
+mod memory;
 pub mod metrics;
 mod rng;
 mod threads;
@@ -19,6 +20,7 @@ pub use disk::DiskFs;
 pub use fault::{Failure, FaultFs, Gate, Op, Rule, RuleId};
 pub use fs::{File, FileLock, Fs, OpenMode};
 pub use mem::{CrashMode, MemFs};
+pub use memory::memory_limit;
 pub use rng::Rng;
 pub use threads::{JoinHandle, OsThreads, Threads};
 

@@ -12,6 +12,7 @@ use std::sync::atomic::{
 };
 use std::sync::{Arc, Mutex};
 
+use crate::ack::AckChoice;
 use crate::registry::{CommandId, table};
 
 /// Names a client gives itself.
@@ -47,6 +48,8 @@ pub(crate) struct Client {
     pub(crate) protocol: AtomicU8,
     pub(crate) no_evict: AtomicBool,
     pub(crate) no_touch: AtomicBool,
+    /// `CLIENT ACK`, as a number.
+    pub(crate) ack: AtomicU8,
     /// Waits for something else than its socket (a flush, memtable room).
     pub(crate) waiting: AtomicBool,
     pub(crate) closing: AtomicBool,
@@ -84,6 +87,7 @@ impl Client {
             protocol: AtomicU8::new(2),
             no_evict: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),
+            ack: AtomicU8::new(AckChoice::Default as u8),
             waiting: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             text: Mutex::default(),
@@ -109,7 +113,8 @@ impl Client {
             line,
             "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 \
              multi={} watch={} qbuf={} qbuf-free={} argv-mem=0 multi-mem={} rbs={} rbp={} obl={} oll=0 \
-             omem=0 tot-mem={} events={} cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={}",
+             omem=0 tot-mem={} events={} cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={} \
+             ack={}",
             self.id,
             self.peer,
             self.local,
@@ -133,6 +138,7 @@ impl Client {
             self.protocol.load(Ordering::Relaxed),
             String::from_utf8_lossy(&text.lib_name),
             String::from_utf8_lossy(&text.lib_version),
+            AckChoice::of_number(self.ack.load(Ordering::Relaxed)).name(),
         );
         out.extend_from_slice(line.as_bytes());
         out.push(b'\n');

@@ -12,7 +12,7 @@
 
 use sluice_keyspace::LatchSet;
 use sluice_resp::ReplyBuf;
-use sluicedb::{ErrorKind, Position, WriteOptions};
+use sluicedb::{Ack, ErrorKind, Position, WriteOptions};
 
 use crate::command::{Args, CmdError, Command, Ctx, Flags, Handler, HandlerKind};
 pub(crate) use crate::refusal::{engine_error, wrong_arity};
@@ -32,8 +32,9 @@ pub(crate) enum Flow {
     Drop,
     /// The command found no memtable room: nothing of it happened; run it again later.
     Park,
-    /// The reply comes later, as a message with this number.
-    Wait(u64),
+    /// The reply comes later, as a message with this number; or at this moment, in monotonic
+    /// microseconds, from the session.
+    Wait { wait: u64, deadline_us: u64 },
     /// The reply (already written) leaves at this moment, in monotonic microseconds.
     Sleep(u64),
 }
@@ -47,6 +48,8 @@ pub struct Call<'a> {
     pub(crate) entry: &'static Entry,
     /// The connection's place in its worker, for messages that come back.
     pub(crate) place: usize,
+    /// False where the reply cannot come later: inside EXEC.
+    pub(crate) may_wait: bool,
     pub(crate) flow: Flow,
 }
 
@@ -80,6 +83,9 @@ pub(crate) fn run(
         }
         Ok(entry) => invoke(worker, session, reply, place, entry, args),
     };
+    if let Some(awaited) = &mut session.awaited {
+        awaited.silent = matches!(mode_before, ReplyMode::Skip | ReplyMode::Off);
+    }
     // A parked command runs again: its reply mode must still be ahead of it.
     match (flow, mode_before) {
         (Flow::Park, ReplyMode::Skip) => session.reply_mode = ReplyMode::SkipNext,
@@ -190,7 +196,8 @@ fn invoke(
             }
         }
         HandlerKind::Connection(handler) => {
-            let mut call = Call { worker, session, reply, entry, place, flow: Flow::Next };
+            let mut call =
+                Call { worker, session, reply, entry, place, may_wait: true, flow: Flow::Next };
             let result = handler(&mut call, args);
             let flow = call.flow;
             (result, flow)
@@ -266,32 +273,41 @@ fn run_data(
     }
 }
 
-/// Commits the worker's transaction at ack `Memory`; the turn's end raises the ack. A stalled commit
-/// parks the connection until its deadline.
+/// Commits the worker's transaction at ack `Memory`; the turn's end raises the ack to the level that
+/// the server, or the connection for itself, has chosen. A stalled commit parks the connection
+/// until its deadline.
 pub(crate) fn commit(worker: &mut WorkerContext, session: &mut Session) -> Result<(), Stop> {
+    let level = session.ack.level(&worker.settings);
     let options = WriteOptions {
-        ack: sluicedb::Ack::Memory,
-        wal: worker.settings.log,
+        ack: Ack::Memory,
+        wal: level > Ack::Memory,
         deadline: Some(std::time::Duration::ZERO),
     };
     match worker.txn.commit(&options) {
         Ok(None) => Ok(()),
         Ok(Some(position)) => {
-            worker.wrote(position);
+            worker.wrote(position, level);
+            session.last_write = Some((position, level));
             Ok(())
         }
         Err(error) => {
             // Nothing of it was kept; the latches go back before anyone waits.
             worker.txn.end();
             match error.kind() {
-                ErrorKind::Stalled => stalled(worker, session),
+                ErrorKind::Stalled => stalled(worker, session, &error),
                 _ => Err(Stop::Error(engine_error(&error))),
             }
         }
     }
 }
 
-fn stalled(worker: &mut WorkerContext, session: &mut Session) -> Result<(), Stop> {
+/// Parks the command until its deadline; there the reply is the engine's own sentence, which says
+/// what is full and what to do.
+fn stalled(
+    worker: &mut WorkerContext,
+    session: &mut Session,
+    error: &sluicedb::Error,
+) -> Result<(), Stop> {
     worker.stats.stalls.add(1);
     let wait = worker.settings.stall_wait;
     let deadline = *session.stall_deadline_us.get_or_insert_with(|| match wait {
@@ -301,10 +317,7 @@ fn stalled(worker: &mut WorkerContext, session: &mut Session) -> Result<(), Stop
     if worker.now_us < deadline {
         return Err(Stop::Park);
     }
-    Err(Stop::Error(CmdError::new(format!(
-        "STALLED no memtable room within {} ms: the write was not made, retry it later",
-        wait.map_or(0, |wait| wait.as_millis())
-    ))))
+    Err(Stop::Error(engine_error(error)))
 }
 
 impl WorkerContext {
@@ -315,10 +328,11 @@ impl WorkerContext {
     }
 
     /// A batch was committed: its log bytes and its reply wait for the end of the turn.
-    pub(crate) fn wrote(&mut self, position: Position) {
+    pub(crate) fn wrote(&mut self, position: Position, level: Ack) {
         self.turn_position =
             Some(self.turn_position.map_or(position, |before| before.max(position)));
-        self.conn_wrote = true;
+        self.conn_wrote = self.conn_wrote.max(Some(level));
+        self.turn_logged |= level > Ack::Memory;
     }
 
     /// Counts a command that ran since `began_us`; moves `now_us` to its end.
@@ -374,7 +388,8 @@ pub(crate) fn run_queued(
             result
         }
         HandlerKind::Connection(handler) => {
-            let mut call = Call { worker, session, reply, entry, place, flow: Flow::Next };
+            let mut call =
+                Call { worker, session, reply, entry, place, may_wait: false, flow: Flow::Next };
             let result = handler(&mut call, args);
             flow = call.flow;
             result

@@ -4,6 +4,7 @@
 //! net/       sockets and event loops: one thread each, no async runtime
 //! exec       one command: find, check, run, count     multi: transactions
 //! registry   the command table                        commands/: rows and handlers by family
+//! answer     replies that come later                  jobs: work that no event loop may do
 //! config/    parameters, redis.conf syntax            info/: INFO
 //! ```
 //!
@@ -13,8 +14,11 @@
 //! Lock order: a worker thread takes at most one of this crate's locks at a time, none while it waits
 //! for a latch; key latches may be held while the lock of the watch registry, the client registry, a
 //! client's names, the configuration (then the settings), the slow log or the error counters is
-//! taken. No lock is held while a latch is acquired or the engine is called.
+//! taken. No lock is held while a latch is acquired or the engine is called; only `tickets.rs` asks
+//! a flush ticket, whose lock is innermost, whether it is done.
 
+mod ack;
+mod answer;
 mod clients;
 pub mod command;
 mod commands;
@@ -22,6 +26,7 @@ pub mod config;
 mod cron;
 mod exec;
 mod info;
+mod jobs;
 mod log;
 mod multi;
 mod net;
@@ -32,6 +37,7 @@ mod session;
 mod shared;
 mod slowlog;
 mod stats;
+mod tickets;
 
 pub use config::{Config, ConfigError};
 pub use server::{Server, StartError, StopHandle};

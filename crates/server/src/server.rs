@@ -5,11 +5,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use mio::{Poll, Waker};
 use sluice_keyspace::{Keyspace, KeyspaceOptions};
-use sluicedb::env::{Clock, JoinHandle, OsThreads, SystemClock, Threads};
+use sluicedb::env::{Env, JoinHandle};
 use sluicedb::{Db, ErrorKind, Options};
 
 use crate::config::Config;
@@ -50,7 +49,13 @@ impl StopHandle {
 impl Server {
     /// Opens the data in `<dir>/db` (created when missing) and serves.
     pub fn start(config: Config) -> Result<Server, StartError> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        Server::start_in(config, Env::os())
+    }
+
+    /// As [`Server::start`], in a world of the caller's: the engine's files, the clock and the
+    /// threads come from `env`. For tests that need a disk to fail or to stand still.
+    pub fn start_in(config: Config, env: Env) -> Result<Server, StartError> {
+        let clock = Arc::clone(&env.clock);
         let log = Log::open(Level::parse(config.get("loglevel")), config.get("logfile"))
             .map_err(|error| StartError(format!("cannot open the log file: {error}")))?;
         for warning in config.warnings() {
@@ -63,7 +68,7 @@ impl Server {
                 .map_err(|error| StartError(error.to_string()))?;
         let addresses: Vec<SocketAddr> =
             listeners.iter().map(|listener| listener.address).collect();
-        let db = open_engine(&config)?;
+        let db = open_engine(&config, &env)?;
         let keyspace =
             Keyspace::open(db.clone(), KeyspaceOptions { databases: number("databases") as u32 })
                 .map_err(|error| StartError(format!("cannot open the keyspace: {error}")))?;
@@ -75,13 +80,13 @@ impl Server {
         };
         let command_count = crate::registry::table().len();
         let stats = (0..worker_count).map(|_| Arc::new(WorkerStats::new(command_count))).collect();
-        let shared = Arc::new(Shared::new(db, keyspace, clock, log, config, stats));
+        let shared = Arc::new(Shared::new(db, keyspace, &env, log, config, stats));
         let _ = shared.addresses.set(addresses);
         note_recovery(&shared);
         if placement.is_some() {
             shared.active_workers.store(1, Ordering::Relaxed);
         }
-        let workers = start_workers(&shared, listeners, placement)?;
+        let workers = start_workers(&shared, &env, listeners, placement)?;
         Ok(Server { shared, workers })
     }
 
@@ -107,6 +112,7 @@ impl Server {
         for worker in self.workers {
             worker.join();
         }
+        self.shared.jobs.close();
         let flush = match self.shared.stop_mode() {
             StopMode::Flush => true,
             StopMode::NoFlush => false,
@@ -114,18 +120,10 @@ impl Server {
             StopMode::Default => !self.shared.settings().log,
         };
         let closed = self.shared.db.close(flush);
+        self.shared.jobs.join();
         closed.map_err(|error| StartError(format!("closing the database failed: {error}")))?;
         self.shared.note(Level::Warning, "bye bye...");
         Ok(())
-    }
-}
-
-/// How long the log may stay unsynced: a second, as Redis's `everysec`; with `always` the interval
-/// covers what nobody waits for.
-pub(crate) fn sync_interval(config: &Config) -> Duration {
-    match config.get("appendfsync") {
-        "no" => Duration::ZERO,
-        _ => Duration::from_secs(1),
     }
 }
 
@@ -141,24 +139,13 @@ fn note_recovery(shared: &Shared) {
     }
 }
 
-fn open_engine(config: &Config) -> Result<Db, StartError> {
+fn open_engine(config: &Config, env: &Env) -> Result<Db, StartError> {
     let directory: PathBuf = Path::new(config.get("dir")).join("db");
     let shown = directory.display();
     std::fs::create_dir_all(&directory).map_err(|error| {
         StartError(format!("cannot create the data directory {shown}: {error}"))
     })?;
-    let size = |name: &str| config.get(name).parse::<u64>().unwrap_or(0);
-    let options = Options {
-        memtable_bytes: size("memtable-bytes"),
-        memtable_count: size("memtable-count") as u32,
-        memory_budget: size("memory-budget"),
-        wal_segment_bytes: size("wal-segment-bytes"),
-        wal_max_bytes: size("wal-max-bytes"),
-        wal_sync_interval: sync_interval(config),
-        flush_threads: size("flush-threads") as u32,
-        compaction_threads: size("compaction-threads") as u32,
-        ..Options::default()
-    };
+    let options = Options { env: env.clone(), ..crate::config::engine::options(config) };
     Db::open(&directory, options).map_err(|error| {
         let advice = match error.kind() {
             ErrorKind::Locked => {
@@ -177,6 +164,7 @@ fn open_engine(config: &Config) -> Result<Db, StartError> {
 
 fn start_workers(
     shared: &Arc<Shared>,
+    env: &Env,
     listeners: Vec<Listener>,
     mut placement: Option<Placement>,
 ) -> Result<Vec<JoinHandle>, StartError> {
@@ -209,7 +197,7 @@ fn start_workers(
             }
         };
         let name = format!("worker-{number}");
-        handles.push(OsThreads.spawn(&name, Box::new(body)).map_err(failed)?);
+        handles.push(env.threads.spawn(&name, Box::new(body)).map_err(failed)?);
     }
     Ok(handles)
 }

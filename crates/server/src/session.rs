@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use sluice_keyspace::WatchList;
+use sluicedb::{Ack, Position};
 
+use crate::ack::AckChoice;
+use crate::answer::Awaited;
 use crate::clients::Client;
 use crate::registry::CommandId;
 
@@ -36,6 +39,12 @@ pub(crate) struct Session {
     /// When the command that waits for memtable room gives up, in monotonic microseconds;
     /// `u64::MAX`: never.
     pub(crate) stall_deadline_us: Option<u64>,
+    /// While a command waits for an answer from elsewhere.
+    pub(crate) awaited: Option<Awaited>,
+    /// `CLIENT ACK`.
+    pub(crate) ack: AckChoice,
+    /// The newest write and its level: what WAITAOF is about.
+    pub(crate) last_write: Option<(Position, Ack)>,
 }
 
 impl Session {
@@ -48,6 +57,9 @@ impl Session {
             multi: None,
             watches: None,
             stall_deadline_us: None,
+            awaited: None,
+            ack: AckChoice::Default,
+            last_write: None,
         }
     }
 

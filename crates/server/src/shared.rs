@@ -6,15 +6,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use sluice_keyspace::{Keyspace, LatchSet, Txn};
-use sluicedb::env::Clock;
-use sluicedb::{Db, Position};
+use sluicedb::env::{Clock, Env};
+use sluicedb::{Ack, Db, Position};
 
 use crate::clients::Clients;
 use crate::config::{Config, Settings};
+use crate::jobs::Jobs;
 use crate::log::{Level, Log};
 use crate::net::Mailbox;
 use crate::slowlog::SlowLog;
 use crate::stats::{ErrorStats, Rate, WorkerStats};
+use crate::tickets::Tickets;
 
 /// How the server ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,17 +58,26 @@ pub(crate) struct Shared {
     stopping: AtomicBool,
     stop_mode: Mutex<StopMode>,
     pub(crate) peak_memory: AtomicU64,
+    /// Flushes that can be asked about by number.
+    pub(crate) tickets: Tickets,
+    pub(crate) jobs: Jobs,
+    /// See `answer.rs`.
+    pub(crate) unanswered: Arc<AtomicUsize>,
+    /// Some connection has asked for logged writes: the log is handed over at the end of turns
+    /// even with `appendonly no`. Never taken back; a log without bytes costs a look.
+    pub(crate) log_asked_for: AtomicBool,
 }
 
 impl Shared {
     pub(crate) fn new(
         db: Db,
         keyspace: Keyspace,
-        clock: Arc<dyn Clock>,
+        env: &Env,
         log: Log,
         config: Config,
         stats: Vec<Arc<WorkerStats>>,
     ) -> Shared {
+        let clock = Arc::clone(&env.clock);
         let settings = Arc::new(Settings::new(&config));
         let (started_ms, started_us) = (clock.unix_ms(), clock.monotonic_us());
         let seed = started_ms ^ (u64::from(std::process::id()) << 40) ^ (&raw const config as u64);
@@ -99,6 +110,10 @@ impl Shared {
             stopping: AtomicBool::new(false),
             stop_mode: Mutex::new(StopMode::Default),
             peak_memory: AtomicU64::new(0),
+            tickets: Tickets::default(),
+            jobs: Jobs::new(&env.threads),
+            unanswered: Arc::default(),
+            log_asked_for: AtomicBool::new(false),
         }
     }
 
@@ -179,8 +194,10 @@ pub(crate) struct WorkerContext {
     pub(crate) now_us: u64,
     /// The newest position committed in this turn.
     pub(crate) turn_position: Option<Position>,
-    /// The connection at work committed something.
-    pub(crate) conn_wrote: bool,
+    /// The highest level at which the connection at work committed something.
+    pub(crate) conn_wrote: Option<Ack>,
+    /// Something was logged in this turn.
+    pub(crate) turn_logged: bool,
     /// A data command ran in this turn.
     pub(crate) ran_data: bool,
     /// Microseconds spent on commands since the worker last looked.
@@ -204,7 +221,8 @@ impl WorkerContext {
             now_ms: shared.clock.unix_ms(),
             now_us: shared.clock.monotonic_us(),
             turn_position: None,
-            conn_wrote: false,
+            conn_wrote: None,
+            turn_logged: false,
             ran_data: false,
             executed_us: 0,
             next_wait: 1,
@@ -219,6 +237,7 @@ impl WorkerContext {
         self.now_ms = self.clock.unix_ms();
         self.now_us = self.clock.monotonic_us();
         self.turn_position = None;
+        self.turn_logged = false;
         self.ran_data = false;
         self.refresh_settings();
     }

@@ -57,7 +57,7 @@ pub struct CacheStats {
 /// A cache of data blocks.
 pub struct BlockCache {
     blocks: Cache<BlockKey, Arc<Block>, Bytes>,
-    capacity_bytes: u64,
+    capacity_bytes: AtomicU64,
     tables: AtomicU64,
     stripes: [Stripe; STRIPES],
 }
@@ -85,10 +85,16 @@ impl BlockCache {
         };
         Arc::new(BlockCache {
             blocks,
-            capacity_bytes,
+            capacity_bytes: AtomicU64::new(capacity_bytes),
             tables: AtomicU64::new(0),
             stripes: Default::default(),
         })
+    }
+
+    /// Changes the most bytes it holds; what is over a smaller size goes at once.
+    pub fn set_capacity(&self, capacity_bytes: u64) {
+        self.capacity_bytes.store(capacity_bytes, Ordering::Relaxed);
+        self.blocks.set_capacity(capacity_bytes);
     }
 
     /// A number for a table that opens, never given out twice.
@@ -127,7 +133,7 @@ impl BlockCache {
             hits: sum(|stripe| &stripe.hits),
             misses: sum(|stripe| &stripe.misses),
             bytes: self.blocks.weight(),
-            capacity_bytes: self.capacity_bytes,
+            capacity_bytes: self.capacity_bytes.load(Ordering::Relaxed),
             blocks: self.blocks.len() as u64,
         }
     }

@@ -20,7 +20,10 @@
 use std::{
     collections::VecDeque,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use sluice_base::{Error, FileNo, Result};
@@ -48,6 +51,8 @@ pub(crate) struct Blank {
     pub number: FileNo,
     pub file: Arc<dyn File>,
     pub capacity: u64,
+    /// The released segment whose file it was before.
+    pub recycled: Option<FileNo>,
     /// Whether every byte was written once, so that an `fdatasync` has no metadata to write.
     pub written: bool,
 }
@@ -56,6 +61,8 @@ pub(crate) struct Blank {
 #[derive(Debug)]
 struct Free {
     number: FileNo,
+    /// Size of the file.
+    bytes: u64,
     written: bool,
 }
 
@@ -69,7 +76,7 @@ struct Pool {
 pub(crate) struct Files {
     pub env: Env,
     pub dir: PathBuf,
-    pub segment_bytes: u64,
+    segment_bytes: AtomicU64,
     pub recycle_max: usize,
     pub counters: Counters,
     numbers: FileNumbers,
@@ -82,6 +89,14 @@ pub(crate) struct Files {
 impl std::fmt::Debug for Files {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Files").field("dir", &self.dir).field("pool", &self.pool).finish()
+    }
+}
+
+impl Pool {
+    /// A free file of exactly this size.
+    fn take(&mut self, bytes: u64) -> Option<Free> {
+        let at = self.free.iter().position(|free| free.bytes == bytes)?;
+        self.free.remove(at)
     }
 }
 
@@ -98,12 +113,33 @@ impl Files {
         Files {
             env,
             dir: dir.to_owned(),
-            segment_bytes,
+            segment_bytes: AtomicU64::new(segment_bytes),
             recycle_max,
             counters: Counters::default(),
             numbers,
             pool: Mutex::new(Pool { free: VecDeque::new(), last }),
             names: Mutex::new(()),
+        }
+    }
+
+    /// Size of the segments made from now on.
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.segment_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Changes it, and removes the free files of another size.
+    pub(crate) fn set_segment_bytes(&self, bytes: u64) {
+        let _names = lock(&self.names);
+        self.segment_bytes.store(bytes, Ordering::Relaxed);
+        let old: Vec<Free> = {
+            let mut pool = lock(&self.pool);
+            let (fit, old) = pool.free.drain(..).partition(|free| free.bytes == bytes);
+            pool.free = fit;
+            Vec::from(old)
+        };
+        for free in old {
+            // One that stays is found and removed by the next recovery.
+            drop(self.env.fs.remove_file(&free_path(&self.dir, free.number)));
         }
     }
 
@@ -141,8 +177,7 @@ impl Files {
     /// every byte was written once; that takes time and is for the background.
     pub(crate) fn create(&self, need: u64, zero: bool) -> Result<Blank> {
         let number = self.next_number()?;
-        let free =
-            if need <= self.segment_bytes { lock(&self.pool).free.pop_front() } else { None };
+        let free = lock(&self.pool).take(need.max(self.segment_bytes()));
         if let Some(free) = free {
             let blank = self.recycle(&free, number, zero);
             if blank.is_err() {
@@ -161,7 +196,7 @@ impl Files {
 
     fn make(&self, number: FileNo, path: &Path, need: u64, zero: bool) -> Result<Blank> {
         let what = |e| Error::io(format!("create wal segment {number}"), e);
-        let capacity = need.max(self.segment_bytes).next_multiple_of(8);
+        let capacity = need.max(self.segment_bytes()).next_multiple_of(8);
         let file = self.env.fs.open(path, OpenMode::CreateNew).map_err(what)?;
         file.allocate(0, capacity).map_err(what)?;
         if zero {
@@ -170,7 +205,7 @@ impl Files {
         }
         self.sync_dir()?;
         self.counters.segments_created.inc();
-        Ok(Blank { number, file, capacity, written: zero })
+        Ok(Blank { number, file, capacity, recycled: None, written: zero })
     }
 
     fn recycle(&self, free: &Free, number: FileNo, zero: bool) -> Result<Blank> {
@@ -178,13 +213,14 @@ impl Files {
         let from = free_path(&self.dir, free.number);
         let file = self.env.fs.open(&from, OpenMode::ReadWrite).map_err(what)?;
         let all = zero && !free.written;
-        let bytes = if all { self.segment_bytes } else { HEAD_BYTES.min(self.segment_bytes) };
+        let bytes = if all { free.bytes } else { HEAD_BYTES.min(free.bytes) };
         write_zeros(&*file, 0, bytes).map_err(what)?;
         file.sync_data().map_err(what)?;
         self.env.fs.rename(&from, &self.path(number)).map_err(what)?;
         self.sync_dir()?;
         self.counters.segments_recycled.inc();
-        Ok(Blank { number, file, capacity: self.segment_bytes, written: free.written || all })
+        let (capacity, written) = (free.bytes, free.written || all);
+        Ok(Blank { number, file, capacity, recycled: Some(free.number), written })
     }
 
     /// Takes an empty segment that a crash left behind, emptied once more: what a lost write left
@@ -192,21 +228,22 @@ impl Files {
     pub(crate) fn adopt(&self, number: FileNo) -> Result<Blank> {
         let what = |e| Error::io(format!("reuse wal segment {number}"), e);
         let file = self.env.fs.open(&self.path(number), OpenMode::ReadWrite).map_err(what)?;
-        let capacity = self.segment_bytes;
+        let capacity = self.segment_bytes();
         file.set_len(0).map_err(what)?;
         file.sync_data().map_err(what)?;
         file.allocate(0, capacity).map_err(what)?;
         self.sync_dir()?;
-        Ok(Blank { number, file, capacity, written: false })
+        Ok(Blank { number, file, capacity, recycled: None, written: false })
     }
 
     /// Lets go of a segment that nobody needs: keeps its file for reuse when it has the usual
-    /// size and there is room, removes it otherwise. Durable on return. The caller holds
-    /// [`Files::names`].
-    pub(crate) fn retire(&self, number: FileNo, capacity: u64, written: bool) -> Result<()> {
+    /// size and there is room, removes it otherwise. Durable on return; says whether the file was
+    /// kept. The caller holds [`Files::names`].
+    pub(crate) fn retire(&self, number: FileNo, capacity: u64, written: bool) -> Result<bool> {
         let what = |e| Error::io(format!("retire wal segment {number}"), e);
         let path = self.path(number);
-        let keep = capacity == self.segment_bytes && lock(&self.pool).free.len() < self.recycle_max;
+        let keep =
+            capacity == self.segment_bytes() && lock(&self.pool).free.len() < self.recycle_max;
         let moved = if keep {
             self.env.fs.rename(&path, &free_path(&self.dir, number))
         } else {
@@ -215,14 +252,16 @@ impl Files {
         match moved {
             // Gone since an earlier attempt whose directory sync failed. Whether it lives on as a
             // free file is for the next recovery to find out.
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return self.sync_dir(),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return self.sync_dir().map(|()| false);
+            }
             result => result.map_err(what)?,
         }
         self.sync_dir()?;
         if keep {
-            lock(&self.pool).free.push_back(Free { number, written });
+            lock(&self.pool).free.push_back(Free { number, bytes: capacity, written });
         }
-        Ok(())
+        Ok(keep)
     }
 
     /// Takes a free file found at recovery into the pool, or removes it.
@@ -231,8 +270,9 @@ impl Files {
         let path = free_path(&self.dir, number);
         let room = lock(&self.pool).free.len() < self.recycle_max;
         let len = self.env.fs.open(&path, OpenMode::Read).and_then(|file| file.len());
-        if room && len.map_err(what)? == self.segment_bytes {
-            lock(&self.pool).free.push_back(Free { number, written: false });
+        let bytes = self.segment_bytes();
+        if room && len.map_err(what)? == bytes {
+            lock(&self.pool).free.push_back(Free { number, bytes, written: false });
             return Ok(());
         }
         self.env.fs.remove_file(&path).map_err(what)

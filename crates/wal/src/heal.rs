@@ -10,6 +10,7 @@ use sluice_base::{Error, ErrorKind, FileNo, Result, SeqNo};
 use crate::{
     lock,
     log::{Shared, Wal},
+    observer::WalEvent,
     state::Buffer,
 };
 
@@ -44,6 +45,20 @@ struct Plan {
 
 impl Shared {
     fn heal(&self, flushed: SeqNo, note: &mut dyn FnMut(FileNo) -> Result<()>) -> Result<()> {
+        let mut events = Vec::new();
+        let outcome = self.heal_telling(flushed, note, &mut events);
+        // What was done before an error was done all the same.
+        events.into_iter().for_each(|event| self.tell(event));
+        outcome
+    }
+
+    /// Notes in `events` what is to be told once the locks are let go of.
+    fn heal_telling(
+        &self,
+        flushed: SeqNo,
+        note: &mut dyn FnMut(FileNo) -> Result<()>,
+        events: &mut Vec<WalEvent>,
+    ) -> Result<()> {
         // No rename, sync or write is under way while these are held; appends are refused.
         let _names = lock(&self.files.names);
         let _syncs = self.sync_baton.take();
@@ -53,20 +68,22 @@ impl Shared {
         let spare = lock(&self.state).spare.take();
         let blank = match spare {
             Some(spare) => spare,
-            None => self.files.create(self.files.segment_bytes, false)?,
+            None => {
+                let made = self.files.create(self.files.segment_bytes(), false)?;
+                events.push(made.made());
+                made
+            }
         };
         if let Err(error) = note(blank.number) {
             // The note may be durable nevertheless: recovery then takes the empty file for the
             // log's beginning, so it stays, and is what the next attempt takes. A spare that came
             // meanwhile has a larger number, and goes.
             let late = lock(&self.state).spare.replace(blank);
-            if let Some(late) = late {
-                drop(self.files.retire(late.number, late.capacity, late.written));
-            }
+            events.extend(late.and_then(|late| self.retire_unused(&late)));
             return Err(error);
         }
         for &number in &plan.remove {
-            self.remove(number)?;
+            events.extend(self.remove(number)?);
         }
         if let Some((number, offset)) = plan.cut {
             self.cut(number, offset)?;
@@ -85,10 +102,7 @@ impl Shared {
         state.poison = None;
         self.progress.publish(&state);
         drop(state);
-        if let Some(late) = late {
-            // At worst an empty file stays behind; recovery takes it for what it is.
-            drop(self.files.retire(late.number, late.capacity, late.written));
-        }
+        events.extend(late.and_then(|late| self.retire_unused(&late)));
         Ok(())
     }
 
@@ -120,7 +134,7 @@ impl Shared {
         Ok(Some(plan))
     }
 
-    fn remove(&self, number: FileNo) -> Result<()> {
+    fn remove(&self, number: FileNo) -> Result<Option<WalEvent>> {
         let what = |e| Error::io(format!("remove wal segment {number}"), e);
         match self.files.env.fs.remove_file(&self.files.path(number)) {
             // Gone since an earlier attempt whose directory sync failed.
@@ -128,8 +142,7 @@ impl Shared {
             result => result.map_err(what)?,
         }
         self.files.sync_dir()?;
-        lock(&self.state).live.retain(|live| live.number != number);
-        Ok(())
+        Ok(lock(&self.state).forget(number).map(|live| live.released(false)))
     }
 
     fn cut(&self, number: FileNo, offset: u64) -> Result<()> {

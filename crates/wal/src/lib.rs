@@ -25,8 +25,8 @@
 //!
 //! Lock order, outermost first: `Files::names` (renames and removals), the sync baton, the write
 //! baton, the queue of sync requests, `Shared::scratch`, the state, the pool of free files. The
-//! state's lock is held for copies and additions only, never during I/O; callbacks run with no
-//! lock held. The owner's commit lock, under which it appends, is outside all of them.
+//! state's lock is held for copies and additions only, never during I/O; callbacks and the observer
+//! run with no lock held. The owner's commit lock, under which it appends, is outside all of them.
 //!
 //! The format is described in `docs/format/wal.md`.
 
@@ -39,6 +39,7 @@ mod header;
 mod heal;
 mod log;
 mod names;
+mod observer;
 mod options;
 mod poison;
 mod recover;
@@ -55,6 +56,7 @@ pub use frame::{FRAME_ALIGN, FRAME_HEADER_BYTES, Fault, FrameRef, PAYLOAD_BYTES_
 pub use header::{FORMAT_VERSION, HeaderState, MAGIC, SEGMENT_HEADER_BYTES, SegmentHeader};
 pub use log::Wal;
 pub use names::segment_path;
+pub use observer::{WalEvent, WalObserver};
 pub use options::{RecoveryMode, WalOptions};
 pub use report::{DroppedSegment, RecoveryReport, SkippedBytes, TornTail};
 pub use state::{FrameInfo, Lsn};

@@ -18,6 +18,7 @@ use crate::{
     frame::{FRAME_HEADER_BYTES, PAYLOAD_BYTES_MAX, frame_bytes},
     header::SEGMENT_HEADER_BYTES,
     lock,
+    observer::WalEvent,
     options::WalOptions,
     requests::{Preparing, Queue},
     state::{Buffer, FrameInfo, Lsn, State},
@@ -169,6 +170,16 @@ impl Wal {
         self.shared.queue_wake.notify_all();
     }
 
+    /// Changes the size of the segments made from now on: as [`WalOptions::segment_bytes`], and with
+    /// its errors.
+    pub fn set_segment_bytes(&self, bytes: u64) -> Result<()> {
+        WalOptions { segment_bytes: bytes, ..self.shared.options.clone() }.validate()?;
+        if bytes != self.shared.files.segment_bytes() {
+            self.shared.files.set_segment_bytes(bytes);
+        }
+        Ok(())
+    }
+
     /// Ends the active segment and begins the next, so that a later [`Wal::release`] can let go of
     /// all that was appended so far. Does nothing when the active segment has no frame.
     pub fn rotate(&self) -> Result<()> {
@@ -288,6 +299,7 @@ impl Shared {
                     drop(state);
                     self.files.counters.rotations_unprepared.inc();
                     let blank = self.files.create(need, false)?;
+                    self.tell(blank.made());
                     self.offer_spare(blank);
                     state = lock(&self.state);
                     if state.closed || state.poison.is_some() {
@@ -308,10 +320,18 @@ impl Shared {
         state.spare_wanted = false;
         drop(state);
         if let Some(left) = left {
-            let _names = lock(&self.files.names);
-            // At worst an empty file stays behind; recovery takes it for what it is.
-            drop(self.files.retire(left.number, left.capacity, left.written));
+            let names = lock(&self.files.names);
+            let gone = self.retire_unused(&left);
+            drop(names);
+            gone.into_iter().for_each(|event| self.tell(event));
         }
+    }
+
+    /// Lets go of a segment that nothing was written to, and gives what is to be told of it. At
+    /// worst an empty file stays behind; recovery takes it for what it is.
+    pub(crate) fn retire_unused(&self, blank: &crate::files::Blank) -> Option<WalEvent> {
+        let kept = self.files.retire(blank.number, blank.capacity, blank.written).ok()?;
+        Some(blank.released(kept))
     }
 
     fn known(&self, upto: Lsn) -> Result<()> {

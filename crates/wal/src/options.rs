@@ -1,10 +1,10 @@
 //! What an owner of the log chooses.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sluice_base::{Error, Result};
 
-use crate::{frame::FRAME_HEADER_BYTES, header::SEGMENT_HEADER_BYTES};
+use crate::{frame::FRAME_HEADER_BYTES, header::SEGMENT_HEADER_BYTES, observer::WalObserver};
 
 /// What recovery does with bytes that are not a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,6 +42,8 @@ pub struct WalOptions {
     /// Whether the log runs threads of its own. Without them, [`crate::Wal::tick`] does their
     /// work, which makes a simulation repeatable.
     pub background: bool,
+    /// Who hears of segments and syncs.
+    pub observer: Option<Arc<dyn WalObserver>>,
 }
 
 impl WalOptions {
@@ -80,6 +82,7 @@ impl Default for WalOptions {
             buffer_bytes_max: 8 << 20,
             recovery: RecoveryMode::Tolerant,
             background: true,
+            observer: None,
         }
     }
 }

@@ -181,7 +181,7 @@ fn settle_files(files: &Files, chain: &mut Chain, found: &Found) -> Result<Blank
     }
     match adopt {
         Some(number) => files.adopt(number),
-        None => files.create(files.segment_bytes, false),
+        None => files.create(files.segment_bytes(), false),
     }
 }
 
@@ -191,7 +191,7 @@ fn discard(files: &Files, number: FileNo) -> Result<()> {
     let path = files.path(number);
     let file = files.env.fs.open(&path, OpenMode::Read).map_err(what)?;
     let bytes = file.len().map_err(what)?;
-    files.retire(number, bytes, false)
+    files.retire(number, bytes, false).map(|_| ())
 }
 
 /// The kept segments as the running log sees them: written, durable, without an open file.

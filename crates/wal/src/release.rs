@@ -5,6 +5,7 @@ use sluice_base::{FileNo, Result, SeqNo};
 use crate::{
     lock,
     log::{Shared, Wal},
+    observer::WalEvent,
     state::{Live, Lsn, State},
 };
 
@@ -31,6 +32,15 @@ impl Wal {
 
 impl Shared {
     fn release(&self, oldest_needed: SeqNo) -> Result<u64> {
+        let mut gone = Vec::new();
+        let outcome = self.release_noting(oldest_needed, &mut gone);
+        // What went before an error went all the same.
+        gone.into_iter().for_each(|event| self.tell(event));
+        outcome
+    }
+
+    /// Notes in `gone` what is to be told once the lock is let go of.
+    fn release_noting(&self, oldest_needed: SeqNo, gone: &mut Vec<WalEvent>) -> Result<u64> {
         let _names = lock(&self.files.names);
         let mut released = 0;
         loop {
@@ -45,8 +55,8 @@ impl Shared {
             // Oldest first, each durable before the next (`retire` syncs the directory): what a
             // crash leaves is always a run without gaps. Until then the segment stays in `live`,
             // and so inside the sync barrier.
-            self.files.retire(number, capacity, written)?;
-            lock(&self.state).forget(number);
+            let kept = self.files.retire(number, capacity, written)?;
+            gone.extend(lock(&self.state).forget(number).map(|live| live.released(kept)));
             released += bytes;
         }
     }
@@ -61,7 +71,9 @@ impl State {
         free.then(|| (oldest.number, oldest.capacity, oldest.written, oldest.end, oldest.end_lsn()))
     }
 
-    fn forget(&mut self, number: FileNo) {
-        self.live.retain(|live| live.number != number);
+    /// Takes a segment out of the log.
+    pub(crate) fn forget(&mut self, number: FileNo) -> Option<Live> {
+        let index = self.live.iter().position(|live| live.number == number)?;
+        self.live.remove(index)
     }
 }

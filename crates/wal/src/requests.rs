@@ -208,8 +208,11 @@ impl Shared {
         if lock(&self.state).spare.is_some() {
             return;
         }
-        match self.files.create(self.files.segment_bytes, true) {
-            Ok(blank) => self.offer_spare(blank),
+        match self.files.create(self.files.segment_bytes(), true) {
+            Ok(blank) => {
+                self.tell(blank.made());
+                self.offer_spare(blank);
+            }
             Err(_) => self.files.counters.prepare_failures.inc(),
         }
     }

@@ -10,15 +10,19 @@
 //! not; recovery relies on this when it takes a durable byte in a newer segment as proof that a
 //! bad place in an older one is damage.
 
-use std::{sync::Arc, sync::atomic::Ordering};
+use std::{
+    cell::Cell,
+    sync::{Arc, atomic::Ordering},
+};
 
-use sluice_base::{Error, FileNo, Result};
+use sluice_base::{Error, FileNo, Result, SeqNo};
 use sluice_env::File;
 
 use crate::{
     frame::FRAME_HEADER_BYTES,
     lock,
     log::Shared,
+    observer::WalEvent,
     poison::Poison,
     state::{Buffer, Lsn, Mark},
 };
@@ -48,7 +52,14 @@ impl Shared {
     }
 
     pub(crate) fn sync(&self, upto: Lsn) -> Result<()> {
-        self.sync_baton.until(|| self.sync_reached(upto), || self.lead_sync())
+        let round = Cell::new(None);
+        let lead = || self.lead_sync().map(|done| round.set(Some(done)));
+        let outcome = self.sync_baton.until(|| self.sync_reached(upto), lead);
+        // Only now the baton is put down.
+        if let Some(done) = round.take() {
+            self.tell(done);
+        }
+        outcome
     }
 
     fn written_reached(&self, upto: Lsn) -> Option<Result<()>> {
@@ -113,8 +124,9 @@ impl Shared {
         Ok(())
     }
 
-    /// Makes everything appended so far durable. The caller holds the sync baton.
-    fn lead_sync(&self) -> Result<()> {
+    /// Makes everything appended so far durable, and gives what is to be told of it. The caller
+    /// holds the sync baton.
+    fn lead_sync(&self) -> Result<WalEvent> {
         let started_us = self.files.now_us();
         let upto = Lsn(self.progress.appended.load(Ordering::Acquire));
         self.write_out(upto)?;
@@ -140,7 +152,13 @@ impl Shared {
         // Bytes behind the mark came after this round began.
         state.unsynced_since_us = (state.appended.lsn > mark.lsn).then_some(started_us);
         self.progress.publish(&state);
-        Ok(())
+        drop(state);
+        Ok(WalEvent::Synced {
+            up_to: SeqNo(mark.last_seq()),
+            bytes: mark.lsn.0 - before.lsn.0,
+            frames: mark.frames - before.frames,
+            took_us: self.files.now_us().saturating_sub(started_us),
+        })
     }
 
     /// Which segments must be synced, oldest first, for everything written to be durable; up to

@@ -4,6 +4,7 @@
 //! caller ─ validate, checksum ─┐
 //!                              v
 //!               ┌── commit lock ───────────────────────────┐
+//!               │ brakes: slow down before room runs out   │──────> wait without the lock, once
 //!               │ admission: room for every family touched │──no──> wait without the lock, or
 //!               │   (seals a full memtable)                │        Stalled: nothing was kept (P4)
 //!               │ copy the frame into the log buffer       │
@@ -22,18 +23,23 @@
 //!
 //! Lock order: commit lock, then the read state's change lock; the log has locks of its own below.
 
+mod brakes;
+mod pace;
 mod ring;
 
+pub(crate) use brakes::{Brakes, Pacing, current as current_stall, slowed};
 pub(crate) use ring::Ring;
 
 use crate::{
     Ack, Position, Result, Tunables, WriteBatch, WriteOptions,
     batch::{CfShare, Entries, Entry},
     core::Core,
+    events::Stalled,
     flush,
     options::Background,
     read_state::ReadState,
     room::Stall,
+    stats::StallCause,
 };
 use sluice_base::{Error, ErrorKind, Kind, SeqNo, Trailer, checksum};
 use sluice_wal::{FrameInfo, Lsn};
@@ -59,6 +65,7 @@ pub(crate) struct CommitState {
     /// Where the log ended when its size was last looked at.
     pub log_checked: Lsn,
     pub tunables: Tunables,
+    pub pacing: Pacing,
 }
 
 /// Writes that are in no log: lost in a crash until the memtables that hold them are tables.
@@ -96,6 +103,8 @@ pub(crate) struct Account {
     pub first: Option<SeqNo>,
     /// Monotonic microseconds of the first write; meaningful while `first` is set.
     pub dirty_since_us: u64,
+    /// Slows writes to the family.
+    pub brake: pace::Brake,
 }
 
 impl Account {
@@ -107,6 +116,7 @@ impl Account {
             own_limit: own.is_some(),
             first: None,
             dirty_since_us: 0,
+            brake: pace::Brake::default(),
         }
     }
 
@@ -137,14 +147,21 @@ pub(crate) fn write(
         return Ok(core.position(core.ring.visible()));
     }
     batch.validate(core.owner.number())?;
-    if !options.wal && options.ack != Ack::Memory {
+    let logged = options.wal && batch.shares().iter().any(|share| share.wal);
+    // Os is what nobody has chosen: a family without a log gives what it can. Disk is a demand.
+    let asks_too_much = match options.wal {
+        true => options.ack == Ack::Disk,
+        false => options.ack != Ack::Memory,
+    };
+    if !logged && asks_too_much {
         return Err(Error::invalid(format!(
             "a write that is not logged cannot be acknowledged at {:?}: use Ack::Memory, and a \
              flush to make it durable",
             options.ack
         )));
     }
-    let payload_crc = if options.wal { checksum::crc32c(batch.payload()) } else { 0 };
+    let ack = if logged { options.ack } else { Ack::Memory };
+    let payload_crc = logged.then(|| checksum::crc32c(batch.payload()));
     let committed = reserve(core, batch, options, payload_crc)?;
     apply(&committed.state, batch, committed.first);
     core.ring.publish(&committed.claim);
@@ -153,7 +170,7 @@ pub(crate) fn write(
     if committed.sealed {
         core.background.wake_flush();
     }
-    let acknowledged = match options.ack {
+    let acknowledged = match ack {
         Ack::Memory => Ok(()),
         Ack::Os => core.wal.write_out(committed.lsn),
         Ack::Disk => core.wal.sync(committed.lsn),
@@ -177,7 +194,7 @@ fn reserve(
     core: &Arc<Core>,
     batch: &WriteBatch,
     options: &WriteOptions,
-    payload_crc: u32,
+    payload_crc: Option<u32>,
 ) -> Result<Committed> {
     let mut waited = Waited::default();
     loop {
@@ -191,8 +208,18 @@ fn reserve(
                 format!("column family {} has been dropped; nothing was written", share.cf),
             ));
         }
+        if !waited.is_charged {
+            waited.is_charged = true;
+            let delay = brakes::charge(core, &mut state, batch.shares());
+            if let Some((cause, us)) = delay.filter(|_| may_slow_down(core, options)) {
+                drop(state);
+                waited.slow_down(core, turn, cause, us, options.deadline);
+                continue;
+            }
+        }
         let mut sealed = false;
         if let Err(stall) = admit(core, &mut state, batch.shares(), &mut sealed) {
+            brakes::stalled(core, &mut state, stall.cause().0);
             drop(state);
             core.background.wake_flush();
             core.background.wake_compaction();
@@ -202,6 +229,7 @@ fn reserve(
             waited.wait(core, turn, &stall, options.deadline)?;
             continue;
         }
+        brakes::admitted(core, &mut state);
         if !core.ring.has_room() {
             drop(state);
             std::thread::yield_now(); // a thousand committers are in flight: let them finish
@@ -209,16 +237,16 @@ fn reserve(
         }
         // The size of the log is looked at four times a segment: often enough to bound it, too
         // rarely to cost anything.
-        if state.lsn.0 - state.log_checked.0 > core.options.wal_segment_bytes / 4 {
+        if state.lsn.0 - state.log_checked.0 > state.tunables.wal_segment_bytes / 4 {
             state.log_checked = state.lsn;
-            sealed |= core.flushes.pending() == 0 && flush::seal_for_log(core, &mut state);
+            sealed |= flush::look_at_log(core, &mut state);
         }
         let first = state.next;
         let last = SeqNo(first.0 + batch.count() as u64 - 1);
         if last > SeqNo::MAX {
             return Err(Error::new(ErrorKind::ReadOnly, "sequence numbers are used up"));
         }
-        if options.wal {
+        if let Some(payload_crc) = payload_crc {
             let info = FrameInfo { first_seq: first, count: batch.count() as u32 };
             let appended = core.wal.append(info, batch.payload(), payload_crc);
             // What was sealed on the way is still to be flushed, and a failed log to be healed.
@@ -257,7 +285,7 @@ fn admit(
     sealed: &mut bool,
 ) -> std::result::Result<(), Stall> {
     let total: u64 = shares.iter().map(need).sum();
-    let budget = core.options.memtable_budget();
+    let budget = state.tunables.memtable_budget();
     let used = core.memtable_bytes.get();
     for share in shares {
         let Some(Some(account)) = state.accounts.get(share.slot) else { continue };
@@ -276,18 +304,52 @@ fn admit(
     {
         return Err(Stall::Budget { used, max: budget });
     }
-    if used + total > budget / 8 * 7 && core.flushes.pending() == 0 {
+    if used + total > budget / 4 * 3 && core.flushes.pending() == 0 {
         *sealed |= flush::seal_largest(core, state);
     }
     Ok(())
 }
 
+/// Whether a delay may be slept here. A caller that must not wait asks [`crate::Db::throttle`]
+/// instead; a stepped database has nobody who drains meanwhile.
+fn may_slow_down(core: &Core, options: &WriteOptions) -> bool {
+    options.deadline != Some(Duration::ZERO) && core.options.background == Background::Threads
+}
+
+/// What one write has waited so far.
 #[derive(Default)]
 struct Waited {
     since_us: Option<u64>,
+    is_charged: bool,
+    is_stalled: bool,
+    /// For subscribers: ends with this.
+    stalled: Stalled,
 }
 
 impl Waited {
+    /// Since the first wait of this write.
+    fn so_far(&mut self, now_us: u64) -> Duration {
+        Duration::from_micros(now_us - *self.since_us.get_or_insert(now_us))
+    }
+
+    /// Waits `us`, or what there is of the deadline, or until memory has changed.
+    fn slow_down(
+        &mut self,
+        core: &Core,
+        turn: u64,
+        cause: StallCause,
+        us: u64,
+        deadline: Option<Duration>,
+    ) {
+        let now = core.env.clock.monotonic_us();
+        self.so_far(now);
+        let delay = Duration::from_micros(us);
+        core.room.wait(turn, Some(deadline.map_or(delay, |deadline| delay.min(deadline))));
+        let stats = core.stats.stalls.of(cause);
+        stats.delays.add(1);
+        stats.delayed_us.add(core.env.clock.monotonic_us().saturating_sub(now));
+    }
+
     /// Waits for the end of `turn` within what is left of the deadline.
     fn wait(
         &mut self,
@@ -296,14 +358,16 @@ impl Waited {
         stall: &Stall,
         deadline: Option<Duration>,
     ) -> Result<()> {
+        self.stalled.by(core, stall);
+        let stats = core.stats.stalls.of(stall.cause().0);
         let now = core.env.clock.monotonic_us();
-        let since = *self.since_us.get_or_insert_with(|| {
-            core.stats.stalls.add(1);
-            now
-        });
-        let waited = Duration::from_micros(now - since);
-        let refuse = || {
-            core.stats.refusals.add(1);
+        let waited = self.so_far(now);
+        if !std::mem::replace(&mut self.is_stalled, true) {
+            stats.waits.add(1);
+        }
+        let mut refuse = || {
+            stats.refusals.add(1);
+            self.stalled.refused(core);
             Err(stall.error(waited))
         };
         if deadline.is_some_and(|deadline| waited >= deadline) {
@@ -314,8 +378,7 @@ impl Waited {
             return if core.step() { Ok(()) } else { refuse() };
         }
         core.room.wait(turn, deadline.map(|deadline| deadline - waited));
-        let after = core.env.clock.monotonic_us();
-        core.stats.stalled_us.add(after - now);
+        stats.waited_us.add(core.env.clock.monotonic_us().saturating_sub(now));
         Ok(())
     }
 }

@@ -22,17 +22,25 @@ use crate::{
 };
 use sluice_base::{Error, ErrorKind, FileNo, Level, Trailer};
 use sluice_table::{IterOptions, TableWriter};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// Entries merged between two looks at whether the database is closing.
 const STOP_CHECK_ENTRIES: u64 = 4096;
 
-pub(super) fn run(core: &Arc<Core>, job: &Job) -> Result<()> {
+/// What came out of a compaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Made {
+    pub files: u64,
+    pub bytes: u64,
+}
+
+pub(super) fn run(core: &Arc<Core>, job: &Job) -> Result<Made> {
     let compaction = &job.compaction;
     let mut made = Vec::new();
     let edit = if compaction.kind == CompactionKind::Move {
         compaction.move_edit()
     } else {
+        let started_us = core.env.clock.monotonic_us();
         let outputs = merge(core, job)?;
         if !outputs.is_empty() {
             let dir = &core.store.dir;
@@ -41,10 +49,18 @@ pub(super) fn run(core: &Arc<Core>, job: &Job) -> Result<()> {
                 return Err(Error::io("sync the database directory", error));
             }
         }
+        if compaction.level == Level(0) {
+            let took_us = core.env.clock.monotonic_us().saturating_sub(started_us);
+            core.brakes.compacted(compaction.input_bytes(), Duration::from_micros(took_us));
+        }
         core.stats.compaction_bytes_in.add(compaction.input_bytes());
         core.stats.compaction_bytes_out.add(outputs.iter().map(|meta| meta.bytes).sum());
         made.extend(outputs.iter().map(|meta| meta.file));
         compaction.edit(outputs)
+    };
+    let outcome = Made {
+        files: edit.added.len() as u64,
+        bytes: edit.added.iter().map(|(_, meta)| meta.bytes).sum(),
     };
     let mut is_dropped = false;
     let edit = |state: &VersionState| {
@@ -55,13 +71,13 @@ pub(super) fn run(core: &Arc<Core>, job: &Job) -> Result<()> {
         }
     };
     let applied = core.versions.apply_with(core, edit, |versions| {
-        core.read_state.update(&[job.slot], |_, cf| versions.refresh(cf));
+        core.read_state.update(&[job.family.slot()], |_, cf| versions.refresh(cf));
     });
     if applied.is_err() {
         core.versions.forsake(&core.store, made.into_iter());
     }
     // Its tables went with it: there is nothing left to do.
-    if is_dropped { Ok(()) } else { applied }
+    if is_dropped { Ok(Made { files: 0, bytes: 0 }) } else { applied.map(|()| outcome) }
 }
 
 /// The outputs written so far; discards them when the job fails.

@@ -8,8 +8,9 @@ mod job;
 mod picker;
 
 use crate::{
-    Background, Result,
+    Background, ColumnFamily, Result,
     core::Core,
+    events::CompactionFacts,
     flush::Progress,
     tables::{CfVersion, TableFile},
     version::KeyRange,
@@ -41,7 +42,7 @@ struct State {
 /// A compaction to be done.
 #[derive(Debug)]
 struct Job {
-    slot: usize,
+    family: ColumnFamily,
     /// The version it was picked from.
     version: Arc<CfVersion>,
     compaction: Compaction,
@@ -78,7 +79,8 @@ impl Compactions {
                 oldest_snapshot,
             };
             let compaction = picker::pick(&input)?;
-            Some(Job { slot: cf.family.slot(), version: Arc::clone(&cf.version), compaction })
+            let version = Arc::clone(&cf.version);
+            Some(Job { family: cf.family.clone(), version, compaction })
         });
         let job = jobs.max_by(|a, b| a.compaction.score.total_cmp(&b.compaction.score))?;
         state.in_progress.start(&job.compaction);
@@ -111,7 +113,7 @@ impl Compactions {
             RangePick::Compact(compaction) => {
                 state.in_progress.start(&compaction);
                 let version = Arc::clone(&cf.version);
-                RangePick::Compact(Job { slot, version, compaction })
+                RangePick::Compact(Job { family: cf.family.clone(), version, compaction })
             }
         })
     }
@@ -160,9 +162,9 @@ pub(crate) fn compact_range(core: &Arc<Core>, slot: usize, range: KeyRange<'_>) 
                     core.room.wait(turn, Some(BUSY_WAIT));
                 }
                 RangePick::Compact(job) => {
-                    let outcome = job::run(core, &job);
+                    let outcome = run(core, &job);
                     core.compactions.finish(&job.compaction);
-                    core.room.end_turn();
+                    core.end_turn();
                     outcome.map_err(|error| note(&job.compaction, error))?;
                     core.stats.compactions.add(1);
                     if level == 0 {
@@ -179,12 +181,12 @@ pub(crate) fn compact_range(core: &Arc<Core>, slot: usize, range: KeyRange<'_>) 
 /// Does the most urgent compaction, if any is due.
 pub(crate) fn run_one(core: &Arc<Core>) -> Progress {
     let Some(job) = core.compactions.take(core) else { return Progress::Idle };
-    match job::run(core, &job) {
+    match run(core, &job) {
         Ok(()) => {
             core.compactions.finish(&job.compaction);
             core.stats.compactions.add(1);
             core.health.background_ok("compaction");
-            core.room.end_turn();
+            core.end_turn();
             // Another worker may have found everything blocked by this job.
             core.background.wake_compaction();
             core.store.collect_garbage();
@@ -196,10 +198,36 @@ pub(crate) fn run_one(core: &Arc<Core>) -> Progress {
             }
             core.compactions.set_aside(job.compaction, core.env.clock.monotonic_us());
             // Writers may wait for the level that this was to empty.
-            core.room.end_turn();
+            core.end_turn();
         }
     }
     Progress::Done
+}
+
+/// Carries the job out and tells subscribers.
+fn run(core: &Arc<Core>, job: &Job) -> Result<()> {
+    let Compaction { level, output_level, .. } = job.compaction;
+    let facts = CompactionFacts {
+        cf: job.family.name(),
+        level,
+        output_level,
+        files: job.compaction.tables().count() as u64,
+        bytes: job.compaction.input_bytes(),
+    };
+    let started_us = core.env.clock.monotonic_us();
+    core.events.compaction_begin(&facts);
+    match job::run(core, job) {
+        Ok(made) => {
+            let took_us = core.env.clock.monotonic_us() - started_us;
+            let took = Duration::from_micros(took_us);
+            core.events.compaction_end(&facts, made.files, made.bytes, took);
+            Ok(())
+        }
+        Err(error) => {
+            core.events.compaction_failed(&facts, &error);
+            Err(error)
+        }
+    }
 }
 
 fn note(compaction: &Compaction, error: Error) -> Error {

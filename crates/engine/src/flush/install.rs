@@ -3,11 +3,12 @@
 use super::{
     FlushReport, build,
     queue::{Built, FlushGroup, Work},
-    rescue,
+    rescue, triggers,
 };
 use crate::{
     Result,
     core::Core,
+    stats::CfFlush,
     tables::VersionState,
     version::{CfEdit, VersionEdit},
 };
@@ -17,6 +18,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 /// Does one piece of flush work. Says whether there was any, or until when there is none.
 pub(crate) fn run_one(core: &Arc<Core>) -> Progress {
     let log_failed = rescue::begin(core);
+    let sealed = !log_failed && triggers::look(core);
     match core.flushes.take(core.env.clock.monotonic_us(), log_failed) {
         Work::Build(group) => match build_group(core, &group) {
             Ok(built) => {
@@ -35,6 +37,8 @@ pub(crate) fn run_one(core: &Arc<Core>) -> Progress {
         }
         Work::NotBefore(us) => Progress::NotBefore(us),
         Work::Idle if log_failed => rescue::finish(core),
+        // What was sealed a moment ago may be held back, or another thread's by now.
+        Work::Idle if sealed => Progress::Done,
         Work::Idle => Progress::Idle,
     }
 }
@@ -52,7 +56,7 @@ pub(crate) enum Progress {
 fn failed(core: &Core, group: &FlushGroup, error: &Error) {
     core.stats.flush_failures.add(1);
     core.health.background_error("flush", error);
-    group.fail(error, core.env.clock.monotonic_us());
+    group.fail(error, core.env.clock.monotonic_us(), &core.events);
     // Room that this flush was to make does not come: whoever waits for it must hear why (P6).
     core.end_turn();
 }
@@ -61,6 +65,7 @@ fn failed(core: &Core, group: &FlushGroup, error: &Error) {
 fn build_group(core: &Arc<Core>, group: &FlushGroup) -> Result<Built> {
     // Everything up to the cut is applied once it is visible: no writer is still inserting.
     core.ring.wait_visible(group.cut);
+    core.events.flush_begin(group);
     let stripes = core.snapshots.stripes(|| core.ring.visible());
     let mut built = Built::default();
     for member in &group.members {
@@ -136,8 +141,9 @@ fn install_ready(core: &Arc<Core>) {
             Ok(reports) => {
                 drop(installing);
                 core.health.background_ok("flush");
-                for ((group, _), report) in ready.iter().zip(reports) {
-                    core.stats.flushed(&report);
+                for ((group, built), report) in ready.iter().zip(reports) {
+                    count(core, group, built, &report);
+                    core.events.flush_end(group, &report);
                     group.finish(report);
                 }
                 core.end_turn();
@@ -235,6 +241,21 @@ fn release(core: &Core, oldest: SeqNo) -> u64 {
             core.health.background_error("log", &error);
             0
         }
+    }
+}
+
+/// Statistics of a finished flush.
+fn count(core: &Core, group: &FlushGroup, built: &Built, report: &FlushReport) {
+    core.stats.flushed(report);
+    let reserved = group.members.iter().map(|member| member.sealed.reserved).sum();
+    core.brakes.flushed(reserved, report.took);
+    let ended_unix_ms = core.env.clock.unix_ms();
+    for (member, table) in group.members.iter().zip(&built.tables) {
+        let bytes = table.as_ref().map_or(0, |table| table.bytes);
+        let entries = member.sealed.memtable.entries();
+        let (reason, took) = (report.reason, report.took);
+        let flush = CfFlush { reason, bytes, entries, took, ended_unix_ms };
+        core.stats.family_flushed(member.family.id(), flush);
     }
 }
 

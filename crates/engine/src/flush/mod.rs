@@ -26,12 +26,14 @@ mod picker;
 mod queue;
 mod rescue;
 mod ticket;
+mod triggers;
 
 pub(crate) use build::{meta as table_meta, table_options, write_memtable};
 pub(crate) use install::{Progress, run_one};
 pub(crate) use queue::{FlushGroup, FlushQueue, Member};
 pub(crate) use rescue::heal_log;
 pub use ticket::{FlushReport, FlushTicket};
+pub(crate) use triggers::{Clerk, look_at_log};
 
 use crate::{
     Result, cf::ColumnFamily, commit::CommitState, core::Core, memtable::Memtable,
@@ -84,6 +86,14 @@ pub enum FlushReason {
     MemoryBudget,
     /// Unflushed data pinned too much log.
     WalBytes,
+    /// Replaying the log would have taken too long.
+    RecoveryTime,
+    /// The oldest entry had been in memory only for long enough.
+    Age,
+    /// Nobody had written to the family for a while.
+    Idle,
+    /// Half of what the memtable held was tombstones.
+    Tombstones,
     /// The database is closing.
     Shutdown,
     /// A checkpoint needs everything in tables.
@@ -96,11 +106,15 @@ pub enum FlushReason {
 
 impl FlushReason {
     /// Every reason, in the order of [`crate::Stats::flushes_by_reason`].
-    pub const ALL: [FlushReason; 8] = [
+    pub const ALL: [FlushReason; 12] = [
         FlushReason::Manual,
         FlushReason::MemtableBytes,
         FlushReason::MemoryBudget,
         FlushReason::WalBytes,
+        FlushReason::RecoveryTime,
+        FlushReason::Age,
+        FlushReason::Idle,
+        FlushReason::Tombstones,
         FlushReason::Shutdown,
         FlushReason::Checkpoint,
         FlushReason::Recovery,
@@ -126,6 +140,10 @@ impl FlushReason {
             FlushReason::MemtableBytes => "memtable-bytes",
             FlushReason::MemoryBudget => "memory-budget",
             FlushReason::WalBytes => "wal-bytes",
+            FlushReason::RecoveryTime => "recovery-time",
+            FlushReason::Age => "age",
+            FlushReason::Idle => "idle",
+            FlushReason::Tombstones => "tombstones",
             FlushReason::Shutdown => "shutdown",
             FlushReason::Checkpoint => "checkpoint",
             FlushReason::Recovery => "recovery",
@@ -163,31 +181,6 @@ pub(crate) fn seal_for_room(
     }
     seal(core, state, &[slot], FlushReason::MemtableBytes);
     Ok(())
-}
-
-/// Seals the families that pin too much log; false when there are none.
-pub(crate) fn seal_for_log(core: &Arc<Core>, state: &mut CommitState) -> bool {
-    let max = state.tunables.wal_max_bytes;
-    if core.wal.total_bytes() <= max {
-        return false;
-    }
-    let segments: Vec<_> = core
-        .wal
-        .segments()
-        .iter()
-        .map(|segment| picker::Segment {
-            bytes: segment.bytes,
-            last: segment.seqs.map(|(_, last)| last),
-        })
-        .collect();
-    let families: Vec<_> = state
-        .accounts
-        .iter()
-        .enumerate()
-        .filter_map(|(slot, account)| Some((slot, account.as_ref()?.first?)))
-        .collect();
-    let slots = picker::pick_for_log(&segments, &families, max);
-    !slots.is_empty() && seal(core, state, &slots, FlushReason::WalBytes).is_some()
 }
 
 /// Seals the family with the most reserved bytes; false when every memtable is empty.
@@ -248,6 +241,7 @@ pub(crate) fn seal(
     let now_us = core.env.clock.monotonic_us();
     let group =
         queue::FlushGroup::new(id, cut, state.lsn, reason, members, now_us).with_unlogged(unlogged);
+    core.events.sealed(&group);
     Some(core.flushes.push(group))
 }
 
@@ -281,7 +275,8 @@ fn slots_of(core: &Core, state: &CommitState, cfs: &[ColumnFamily]) -> Result<Ve
 /// `Stalled` when `allow_stall` is false and no room for the sealed memtable came in time.
 pub(crate) fn flush(core: &Arc<Core>, request: &FlushRequest) -> Result<FlushTicket> {
     let started_us = core.env.clock.monotonic_us();
-    let mut tried = false;
+    // An attempt that failed before this call says nothing about the one that this call asks for.
+    let failures = core.stats.flush_failures.get();
     // With a failed log only a common cut is durable.
     let log_failed = rescue::begin(core);
     loop {
@@ -293,11 +288,9 @@ pub(crate) fn flush(core: &Arc<Core>, request: &FlushRequest) -> Result<FlushTic
             && let Some(stall) = no_room(core, &state, &slots)
         {
             drop(state);
-            if tried {
+            if core.stats.flush_failures.get() > failures {
                 core.health.check_job(stall.job())?;
             }
-            // An earlier failure may be over: the call stands for one attempt of its own.
-            tried = true;
             core.flushes.retry_now();
             core.background.wake_flush();
             let waited = Duration::from_micros(core.env.clock.monotonic_us() - started_us);
@@ -326,16 +319,24 @@ pub(crate) fn flush(core: &Arc<Core>, request: &FlushRequest) -> Result<FlushTic
         };
         drop(state);
         let ticket = FlushTicket::new(core.position(cut));
-        if sealed.is_none() && !log_failed {
+        let ended = ticket.clone();
+        let report = FlushReport::empty(request.reason, core.position(cut));
+        let synced = move |outcome: Result<()>| match (outcome, group) {
+            (Err(error), _) => ended.finish(Err(error)),
+            (Ok(()), Some(group)) => group.attach(&ended),
+            (Ok(()), None) => ended.finish(Ok(report)),
+        };
+        if sealed.is_some() || log_failed {
+            synced(Ok(()));
+        } else if core.options.background == crate::Background::Stepped {
+            synced(core.wal.sync(lsn));
+        } else {
             // The promise "every crash recovers at least S" must hold for what other families
-            // keep in the log, and for what they wrote since the older group was sealed.
-            core.wal.sync(lsn)?;
-        }
-        match group {
-            Some(group) => group.attach(&ticket),
-            None => {
-                ticket.finish(Ok(FlushReport::empty(request.reason, core.position(cut))));
-            }
+            // keep in the log, and for what they wrote since the older group was sealed. The
+            // log's thread syncs and goes on from there: a caller that only wants the ticket does
+            // not wait for a disk. The closure must not hold the core, which would then close
+            // the log from the log's own thread.
+            core.wal.request_sync(lsn, Box::new(synced));
         }
         core.flushes.retry_now();
         core.background.wake_flush();

@@ -5,8 +5,8 @@ use super::{
     ticket::{FlushReport, FlushTicket, copy},
 };
 use crate::{
-    Result, cf::ColumnFamily, commit::Unlogged, memtables::MemtableState, read_state::Sealed,
-    version::TableMeta,
+    Result, cf::ColumnFamily, commit::Unlogged, events::Hub, memtables::MemtableState,
+    read_state::Sealed, version::TableMeta,
 };
 use sluice_base::{Error, SeqNo};
 use sluice_wal::Lsn;
@@ -147,17 +147,18 @@ impl FlushGroup {
 
     /// Reports a failed attempt to everyone who waits, and puts the group back in its place for
     /// another one. What was built stays built: only the install is tried again then.
-    pub(crate) fn fail(&self, error: &Error, now_us: u64) {
-        let tickets = {
+    pub(crate) fn fail(&self, error: &Error, now_us: u64, events: &Hub) {
+        let (tickets, attempts, wait) = {
             let mut progress = self.progress();
             if matches!(progress.stage, Stage::Building) {
                 progress.stage = Stage::Queued;
             }
-            let wait = BACKOFF_FIRST_US << progress.attempts.min(10);
+            let wait = (BACKOFF_FIRST_US << progress.attempts.min(10)).min(BACKOFF_LAST_US);
             progress.attempts += 1;
-            progress.not_before_us = now_us + wait.min(BACKOFF_LAST_US);
-            std::mem::take(&mut progress.tickets)
+            progress.not_before_us = now_us + wait;
+            (std::mem::take(&mut progress.tickets), progress.attempts, wait)
         };
+        events.flush_failed(self, error, attempts, wait);
         for ticket in tickets {
             ticket.finish(Err(error.duplicate()));
         }

@@ -146,7 +146,8 @@ impl FlushTicket {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).outcome.as_ref().map(copy)
     }
 
-    /// Runs `callback` when the flush ends, on the thread that ended it; at once when it has.
+    /// Runs `callback` when the flush ends, on the thread that ended it (one of the flusher's, or
+    /// the log's when there was nothing to write); at once when it has. It must not block.
     pub fn on_done(&self, callback: impl FnOnce(Result<FlushReport>) + Send + 'static) {
         let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         match &state.outcome {

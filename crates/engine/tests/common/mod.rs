@@ -180,7 +180,13 @@ pub fn unlogged() -> WriteOptions {
     WriteOptions { ack: Ack::Memory, wal: false, ..WriteOptions::default() }
 }
 
+/// A write that waits for room as long as it takes, unless that is for ever.
 pub fn patient(ack: Ack) -> WriteOptions {
+    WriteOptions { ack, deadline: Some(NEVER), ..WriteOptions::default() }
+}
+
+/// A write that waits for room without a deadline.
+pub fn endless(ack: Ack) -> WriteOptions {
     WriteOptions { ack, deadline: None, ..WriteOptions::default() }
 }
 

@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 use sluice_resp::parse_i64;
 
 use super::client_kill::{is_type, kill};
-use super::connection::check_name;
+use super::connection::{check_name, set_ack};
 use super::container::{ADMIN, BASE, HELP, container, help as write_help, row};
-use crate::command::{Args, CmdError, CmdResult, Command};
+use crate::ack::AckChoice;
+use crate::command::{Args, CmdError, CmdResult, Command, Flags};
 use crate::exec::Call;
 use crate::session::ReplyMode;
 
@@ -42,6 +43,8 @@ pub(crate) const SUBCOMMANDS: &[(&str, Command)] = &[
         "Returns the client ID to which the connection's tracking notifications are redirected.", "O(1)", getredir)),
     ("client", row(("unpause", 2, ADMIN), GROUP, "6.2.0",
         "Resumes processing commands from paused clients.", "O(N) where N is the number of paused clients", unpause)),
+    ("client", row(("ack", 3, ADMIN.and(Flags::NO_MULTI)), GROUP, "7.2.0",
+        "Chooses what the replies to the connection's writes promise.", "O(1)", ack)),
     ("client", row(("help", 2, HELP), GROUP, "5.0.0",
         "Returns helpful text about the different subcommands.", "O(1)", help)),
 ];
@@ -179,6 +182,14 @@ fn no_touch(call: &mut Call<'_>, args: &Args<'_>) -> CmdResult {
     Ok(())
 }
 
+/// `CLIENT ACK DEFAULT|MEMORY|OS|DISK`: see `ack.rs`. Not inside MULTI, whose commands share one
+/// write and so one level.
+fn ack(call: &mut Call<'_>, args: &Args<'_>) -> CmdResult {
+    set_ack(call, AckChoice::parse(args[2])?);
+    call.reply.ok();
+    Ok(())
+}
+
 /// Tracking does not exist yet: -1 says so.
 fn getredir(call: &mut Call<'_>, _: &Args<'_>) -> CmdResult {
     call.reply.integer(-1);
@@ -196,6 +207,9 @@ fn help(call: &mut Call<'_>, _: &Args<'_>) -> CmdResult {
         call,
         "CLIENT",
         &[
+            "ACK <DEFAULT|MEMORY|OS|DISK>",
+            "    Choose what replies to this connection's writes promise: what the server's",
+            "    parameters say, nothing before a flush, survival of a kill, of a power cut.",
             "GETNAME",
             "    Return the name of this connection.",
             "ID",

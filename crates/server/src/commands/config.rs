@@ -80,18 +80,11 @@ fn set(call: &mut Call<'_>, args: &Args<'_>) -> CmdResult {
     for (pair, index) in pairs.chunks(2).zip(seen) {
         changed.set_running(index, pair[1]).map_err(|error| failed(pair[0], &error.0))?;
     }
-    let size = |name: &str| changed.get(name).parse::<u64>().unwrap_or(0);
-    let tunables = sluicedb::Tunables {
-        memtable_bytes: size("memtable-bytes"),
-        memtable_count: size("memtable-count") as u32,
-        wal_max_bytes: size("wal-max-bytes"),
-        wal_sync_interval: crate::server::sync_interval(&changed),
-    };
     // The engine may refuse a combination that each value alone allows.
     call.worker
         .shared
         .db
-        .set_tunables(&tunables)
+        .set_tunables(&crate::config::engine::tunables(&changed))
         .map_err(|error| failed(pairs[0], &error.to_string()))?;
     let log_begins = config.get("appendonly") == "no" && changed.get("appendonly") == "yes";
     *config = changed;

@@ -6,6 +6,7 @@ use sluice_resp::{Proto, parse_i64};
 
 use super::container::{BASE, row};
 use crate::REDIS_VERSION;
+use crate::ack::AckChoice;
 use crate::command::{Args, CmdError, CmdResult, Command, Flags};
 use crate::exec::{Call, Flow, wrong_arity};
 use crate::session::ReplyMode;
@@ -111,12 +112,22 @@ fn reset(call: &mut Call<'_>, _: &Args<'_>) -> CmdResult {
     call.session.db = 0;
     call.session.reply_mode = ReplyMode::On;
     call.session.authenticated = call.worker.settings.password.is_empty();
+    set_ack(call, AckChoice::Default);
     call.session.client.no_evict.store(false, Ordering::Relaxed);
     call.session.client.no_touch.store(false, Ordering::Relaxed);
     crate::lock(&call.session.client.text).name.clear();
     set_protocol(call, Proto::Resp2);
     call.reply.simple("RESET");
     Ok(())
+}
+
+/// Chooses what the connection's replies promise from the next command on.
+pub(super) fn set_ack(call: &mut Call<'_>, choice: AckChoice) {
+    call.session.ack = choice;
+    call.session.client.ack.store(choice as u8, Ordering::Relaxed);
+    if matches!(choice, AckChoice::Os | AckChoice::Disk) {
+        call.worker.shared.log_asked_for.store(true, Ordering::Relaxed);
+    }
 }
 
 fn set_protocol(call: &mut Call<'_>, proto: Proto) {

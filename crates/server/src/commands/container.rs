@@ -41,6 +41,16 @@ pub(super) const fn container(
     row((name, -2, Flags::NONE), group, since, summary, "Depends on subcommand.", refuse)
 }
 
+/// As [`container`], for administrators alone.
+pub(super) const fn admin_container(
+    name: &'static str,
+    group: &'static str,
+    since: &'static str,
+    summary: &'static str,
+) -> Command {
+    row((name, -2, ADMIN), group, since, summary, "Depends on subcommand.", refuse)
+}
+
 fn refuse(call: &mut Call<'_>, _: &Args<'_>) -> CmdResult {
     Err(wrong_arity(&call.entry.full_name))
 }

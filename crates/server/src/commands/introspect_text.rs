@@ -34,6 +34,8 @@ pub(super) fn flag_names(entry: &Entry) -> Vec<&'static str> {
 pub(super) fn categories(entry: &Entry) -> Vec<&'static str> {
     let mut names = Vec::new();
     match entry.row.group {
+        // Redis counts the waits among the connection's commands.
+        "generic" if matches!(entry.row.name, "wait" | "waitaof") => names.push("@connection"),
         "generic" => names.push("@keyspace"),
         "string" => names.push("@string"),
         "connection" if entry.subcommands.is_empty() => names.push("@connection"),
@@ -55,6 +57,9 @@ pub(super) fn categories(entry: &Entry) -> Vec<&'static str> {
         names.push("@admin");
     }
     names.push(if entry.has(Flags::FAST) { "@fast" } else { "@slow" });
+    if entry.has(Flags::BLOCKING) {
+        names.push("@blocking");
+    }
     let is_dangerous =
         matches!(name, "keys" | "flushdb" | "flushall" | "swapdb" | "info" | "role" | "sort");
     if is_admin || is_dangerous {

@@ -12,6 +12,11 @@ mod harness;
 mod introspect;
 mod introspect_text;
 pub(crate) mod keys;
+mod log;
+mod maintenance;
+mod memtable;
+mod memtable_args;
+mod memtable_report;
 mod observe;
 mod rows;
 #[cfg(test)]
@@ -22,7 +27,7 @@ pub(crate) mod strings;
 use crate::command::Command;
 
 /// Every family's rows.
-pub(crate) const ALL: [&[Command]; 9] = [
+pub(crate) const ALL: [&[Command]; 12] = [
     strings::COMMANDS,
     keys::COMMANDS,
     crate::multi::COMMANDS,
@@ -32,13 +37,18 @@ pub(crate) const ALL: [&[Command]; 9] = [
     introspect::COMMANDS,
     observe::COMMANDS,
     server::COMMANDS,
+    memtable::COMMANDS,
+    log::COMMANDS,
+    maintenance::COMMANDS,
 ];
 
 /// Every container's subcommands, with the container's name.
-pub(crate) const SUBCOMMANDS: [&[(&str, Command)]; 5] = [
+pub(crate) const SUBCOMMANDS: [&[(&str, Command)]; 7] = [
     keys::SUBCOMMANDS,
     client::SUBCOMMANDS,
     config::SUBCOMMANDS,
     introspect::SUBCOMMANDS,
     observe::SUBCOMMANDS,
+    memtable::SUBCOMMANDS,
+    log::SUBCOMMANDS,
 ];

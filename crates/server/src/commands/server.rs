@@ -1,17 +1,13 @@
-//! Commands about the server: TIME, INFO, SHUTDOWN, FLUSHMEMTABLE, ROLE, REPLICAOF, LASTSAVE, WAIT,
+//! Commands about the server: TIME, INFO, SHUTDOWN, ROLE, REPLICAOF, LASTSAVE, WAIT,
 //! LOLWUT, DEBUG.
 
-use std::sync::Arc;
-
 use sluice_resp::parse_i64;
-use sluicedb::{FlushReason, FlushRequest};
 
 use super::container::{ADMIN, BASE, row};
 use crate::REDIS_VERSION;
 use crate::command::{Args, CmdError, CmdResult, Command, Flags};
 use crate::config::DebugCommands;
-use crate::exec::{Call, Flow, engine_error};
-use crate::net::Message;
+use crate::exec::{Call, Flow};
 use crate::shared::StopMode;
 
 const GROUP: &str = "server";
@@ -26,9 +22,6 @@ pub(crate) const COMMANDS: &[Command] = &[
         "Synchronously saves the database(s) to disk and shuts down the server.",
         "O(N) when saving, where N is the total number of keys in all databases when saving data, otherwise O(1)",
         shutdown),
-    row(("flushmemtable", -1, ADMIN.and(Flags::NO_MULTI)), GROUP, "7.0.0",
-        "Writes the memtables to disk as tables.", "O(N) where N is the number of entries in memory",
-        flushmemtable),
     row(("role", 1, BASE.and(Flags::FAST)), GROUP, "2.8.12",
         "Returns the replication role.", "O(1)", role),
     row(("replicaof", 3, ADMIN), GROUP, "5.0.0",
@@ -92,34 +85,6 @@ fn shutdown(call: &mut Call<'_>, args: &Args<'_>) -> CmdResult {
     call.worker.shared.note(crate::log::Level::Warning, "User requested shutdown...");
     call.worker.shared.stop(mode);
     call.flow = Flow::Close;
-    Ok(())
-}
-
-/// `FLUSHMEMTABLE [ASYNC]`: without ASYNC the reply waits until the tables are installed; nothing else
-/// waits, neither other connections nor this thread.
-fn flushmemtable(call: &mut Call<'_>, args: &Args<'_>) -> CmdResult {
-    let is_async = match args {
-        [_] => false,
-        [_, word] if word.eq_ignore_ascii_case(b"async") => true,
-        [_, _] => return Err(CmdError::new("ERR parameter must be 'ASYNC'")),
-        _ => return Err(CmdError::new("ERR wrong number of arguments")),
-    };
-    // `allow_stall`: a full queue of sealed memtables takes this one too, instead of making this thread
-    // and all its connections wait for room. It stays bounded: writes are stalled by then.
-    let request =
-        FlushRequest { reason: FlushReason::Manual, allow_stall: true, ..FlushRequest::default() };
-    let ticket = call.worker.shared.db.flush(request).map_err(|error| engine_error(&error))?;
-    if is_async {
-        call.reply.ok();
-        return Ok(());
-    }
-    let (place, wait) = (call.place, call.worker.next_wait());
-    let mailbox = Arc::clone(&call.worker.mailbox);
-    ticket.on_done(move |result| {
-        let result = result.map(drop).map_err(|error| engine_error(&error).0.into_owned());
-        mailbox.send(Message::Done { place, wait, result });
-    });
-    call.flow = Flow::Wait(wait);
     Ok(())
 }
 

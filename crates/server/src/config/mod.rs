@@ -1,11 +1,12 @@
 //! Configuration: one table of typed parameters (`table`), the values in force ([`Config`]), the
-//! redis.conf syntax (`file`), and the few values that hot paths read, already typed
+//! redis.conf syntax (`file`), what the engine is told (`engine`), and the few values that hot paths read, already typed
 //! ([`Settings`]).
 //!
 //! A value is kept as the text that `CONFIG GET` shows, checked and made canonical by its kind when
 //! it is set; so the table is the only place that knows a parameter, and everything that passed
 //! the check parses again.
 
+pub(crate) mod engine;
 mod file;
 mod kind;
 mod settings;

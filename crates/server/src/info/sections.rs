@@ -91,7 +91,7 @@ pub(super) fn memory(shared: &Shared, out: &mut Section) {
     out.bytes("used_memory_lua", 0);
     out.bytes("maxmemory", number("maxmemory"));
     out.line("maxmemory_policy", config.get("maxmemory-policy"));
-    out.bytes("memory_budget", number("memory-budget"));
+    out.bytes("memory_budget", shared.db.tunables().memory_budget);
     out.line("memtable_bytes", engine.memtable_bytes);
     out.line("sealed_memtables", engine.sealed_memtables);
     out.line("block_cache_bytes", engine.block_cache_bytes);

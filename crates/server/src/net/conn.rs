@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use mio::net::TcpStream;
 use sluice_resp::{ReplyBuf, RequestParser};
+use sluicedb::Ack;
 
 use super::input::Input;
 use crate::config::Settings;
@@ -16,8 +17,9 @@ pub(crate) enum Wait {
     No,
     /// For memtable room, until a moment in monotonic microseconds (`u64::MAX`: for ever).
     Room { deadline_us: u64 },
-    /// For a completion of this number, whose reply comes next.
-    Done { wait: u64 },
+    /// For a completion of this number, whose reply comes next; until a moment (`u64::MAX`: for
+    /// ever), whose reply the session has.
+    Done { wait: u64, deadline_us: u64 },
     /// Until a moment.
     Sleep { until_us: u64 },
 }
@@ -38,8 +40,8 @@ pub(crate) struct Conn {
     pub(crate) sent: usize,
     /// Where the replies of this turn begin in `out`; while `hold` is set, where held ones begin.
     pub(crate) turn_start: usize,
-    /// The connection committed something in this turn.
-    pub(crate) wrote: bool,
+    /// The highest level at which the connection committed something in this turn.
+    pub(crate) wrote: Option<Ack>,
     /// Output waits until this turn of the worker is durable; no further command runs.
     pub(crate) hold: Option<u64>,
     pub(crate) wait: Wait,
@@ -76,7 +78,7 @@ impl Conn {
             out: ReplyBuf::default(),
             sent: 0,
             turn_start: 0,
-            wrote: false,
+            wrote: None,
             hold: None,
             wait: Wait::No,
             readable: true,
@@ -104,6 +106,22 @@ impl Conn {
             && !self.closing
             && !self.dead
             && (settings.output_pause == 0 || self.unsent() < settings.output_pause)
+    }
+
+    /// When its wait ends by itself, in monotonic microseconds; `u64::MAX`: not by a moment.
+    pub(crate) fn wait_deadline_us(&self) -> u64 {
+        match self.wait {
+            Wait::No => u64::MAX,
+            Wait::Sleep { until_us: deadline_us }
+            | Wait::Room { deadline_us }
+            | Wait::Done { deadline_us, .. } => deadline_us,
+        }
+    }
+
+    /// The peer has gone, and nothing else may end the wait for a long time.
+    pub(crate) fn waits_for_nobody(&self) -> bool {
+        let awaited = self.session.awaited.as_ref();
+        self.end_near && awaited.is_some_and(|awaited| awaited.ends_with_client)
     }
 
     /// Sends what it can. Returns the bytes sent.

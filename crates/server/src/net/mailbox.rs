@@ -8,6 +8,7 @@ use mio::Waker;
 use mio::net::TcpStream;
 
 use super::conn::Conn;
+use crate::answer::Outcome;
 
 /// Something that happened elsewhere.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub(crate) enum Message {
     /// Memtable room may be there again.
     Room,
     /// What the connection at `place` waits for under the number `wait` is done.
-    Done { place: usize, wait: u64, result: Result<(), String> },
+    Done { place: usize, wait: u64, outcome: Outcome },
     /// `CLIENT KILL`.
     Kill { client: u64 },
 }

@@ -185,4 +185,56 @@ mod tests {
         server.stop_handle().stop();
         server.wait().unwrap();
     }
+
+    #[test]
+    fn a_connection_that_waits_stays_until_it_is_answered() {
+        let directory = tempfile::tempdir().unwrap();
+        let dir = directory.path().display().to_string();
+        let arguments = ["--port", "0", "--bind", "127.0.0.1", "--workers", "2", "--dir", &dir];
+        let config = Config::from_arguments(arguments.map(str::to_owned)).unwrap();
+        let server = Server::start(config).unwrap();
+        let (address, shared) = (server.addresses()[0], server.shared());
+        let clients_of = |number: usize| shared.stats[number].clients.load(Ordering::Relaxed);
+        let mut clients: Vec<_> = (0..4).map(|_| connect(address)).collect();
+        for client in &mut clients {
+            client.get_mut().write_all(b"SET key value\r\n").unwrap();
+            assert_eq!(line(client), "+OK\r\n");
+        }
+        assert!(clients_of(1) > 0, "two workers share four connections");
+        let position = shared.db.positions().visible;
+        for client in &mut clients {
+            let wait = format!("MEMTABLE WAIT {position}\r\nPING\r\n");
+            client.get_mut().write_all(wait.as_bytes()).unwrap();
+        }
+        let waiting =
+            || shared.clients.all().iter().filter(|c| c.waiting.load(Ordering::Relaxed)).count();
+        while waiting() < 4 {
+            std::thread::yield_now();
+        }
+        // Others, which do not wait, show when the worker has given away what it could.
+        let staying = clients_of(1);
+        let mut free: Vec<_> = (0..4).map(|_| connect(address)).collect();
+        for client in &mut free {
+            client.get_mut().write_all(b"PING\r\n").unwrap();
+            assert_eq!(line(client), "+PONG\r\n");
+        }
+        assert!(clients_of(1) > staying);
+        shared.active_workers.store(1, Ordering::Relaxed);
+        while clients_of(1) > staying {
+            std::thread::yield_now();
+        }
+        assert_eq!((clients_of(1), waiting()), (staying, 4));
+        free[0].get_mut().write_all(b"FLUSHMEMTABLE\r\n").unwrap();
+        assert_eq!(line(&mut free[0]), "+OK\r\n");
+        for client in &mut clients {
+            assert!(line(client).starts_with('$'));
+            line(client);
+            assert_eq!(line(client), "+PONG\r\n");
+        }
+        while clients_of(1) > 0 {
+            std::thread::yield_now();
+        }
+        server.stop_handle().stop();
+        server.wait().unwrap();
+    }
 }

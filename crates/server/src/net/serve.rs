@@ -28,14 +28,13 @@ impl Worker {
             let Some(mut conn) = self.conns.get_mut(place).and_then(Option::take) else { continue };
             conn.queued = false;
             conn.turn_start = if conn.hold.is_some() { conn.turn_start } else { conn.out.len() };
-            self.cx.conn_wrote = false;
+            self.cx.conn_wrote = None;
             let again = self.serve(place, &mut conn);
-            conn.wrote |= self.cx.conn_wrote;
+            conn.wrote = conn.wrote.max(self.cx.conn_wrote);
+            conn.dead |= conn.waits_for_nobody();
             conn.stopped = !conn.may_run(&self.cx.settings);
             let parked = matches!(conn.wait, Wait::Room { .. });
-            if let Wait::Room { deadline_us } | Wait::Sleep { until_us: deadline_us } = conn.wait {
-                self.next_tick_us = self.next_tick_us.min(deadline_us);
-            }
+            self.next_tick_us = self.next_tick_us.min(conn.wait_deadline_us());
             self.conns[place] = Some(conn);
             self.touch(place);
             if again {
@@ -148,7 +147,9 @@ impl Worker {
                         Flow::Next | Flow::Park => {}
                         Flow::Close => conn.closing = true,
                         Flow::Drop => conn.dead = true,
-                        Flow::Wait(wait) => conn.wait = Wait::Done { wait },
+                        Flow::Wait { wait, deadline_us } => {
+                            conn.wait = Wait::Done { wait, deadline_us };
+                        }
                         Flow::Sleep(until_us) => conn.wait = Wait::Sleep { until_us },
                     }
                 }

@@ -7,6 +7,9 @@
 //! on_durable             replies of connections that wrote wait for the sync      (ack Disk)
 //! ```
 //!
+//! A connection may have chosen another level for itself (`CLIENT ACK`, `ack.rs`): each waits for
+//! what it wrote at, and the log is handed over when anything was logged.
+//!
 //! The log is handed over after a turn that only read, too: it may have read what another thread
 //! committed and has not handed over yet, and a reply must not show what a crash can still take
 //! back. When nothing is in the buffer that costs the engine one look.
@@ -18,10 +21,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use sluicedb::Ack;
+
 use super::conn::{Conn, Wait};
 use super::mailbox::Message;
 use super::worker::Worker;
-use crate::config::Fsync;
 use crate::log::Level;
 
 impl Worker {
@@ -46,21 +50,23 @@ impl Worker {
 
     /// Raises the turn's writes from ack `Memory` to what replies promise.
     fn hand_over_log(&mut self) -> Option<String> {
-        if !self.cx.ran_data || !self.cx.settings.log {
+        let logs = self.cx.settings.log
+            || self.cx.turn_logged
+            || self.cx.shared.log_asked_for.load(Ordering::Relaxed);
+        if !self.cx.ran_data || !logs {
             return None;
         }
         self.cx.stats.log_flushes.add(1);
         if let Err(error) = self.cx.shared.db.flush_log() {
             return Some(error.to_string());
         }
-        let (Fsync::Always, Some(position)) = (self.cx.settings.fsync, self.cx.turn_position)
-        else {
-            return None;
-        };
+        let position = self.cx.turn_position?;
         let turn = self.turn;
         let mut places = Vec::new();
         for &place in &self.touched {
-            if let Some(conn) = self.conns[place].as_mut().filter(|conn| conn.wrote) {
+            if let Some(conn) =
+                self.conns[place].as_mut().filter(|conn| conn.wrote == Some(Ack::Disk))
+            {
                 conn.hold = Some(turn);
                 places.push(place);
             }
@@ -100,10 +106,11 @@ impl Worker {
     fn finish_connection(&mut self, place: usize, log_failure: Option<&str>) {
         let Some(conn) = self.conns.get_mut(place).and_then(Option::as_mut) else { return };
         conn.touched = false;
-        if let (Some(text), true) = (log_failure, conn.wrote) {
+        // What was not to be logged has lost nothing.
+        if let (Some(text), true) = (log_failure, conn.wrote >= Some(Ack::Os)) {
             withdraw(conn, text);
         }
-        conn.wrote = false;
+        conn.wrote = None;
         if !conn.dead && conn.unsent() > 0 {
             match conn.send() {
                 Ok(sent) => {

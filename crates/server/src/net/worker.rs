@@ -20,6 +20,7 @@ use super::conn::{Conn, Wait};
 use super::listener::Listener;
 use super::mailbox::{Mailbox, Message};
 use super::placement::Placement;
+use crate::answer::{Answer, Outcome};
 use crate::log::Level;
 use crate::shared::WorkerContext;
 
@@ -194,7 +195,7 @@ impl Worker {
                     self.room_requested = false;
                     self.wake_where(|conn| matches!(conn.wait, Wait::Room { .. }));
                 }
-                Message::Done { place, wait, result } => self.complete(place, wait, result),
+                Message::Done { place, wait, outcome } => self.complete(place, wait, outcome),
                 Message::Kill { client } => self.kill(client),
             }
         }
@@ -212,24 +213,48 @@ impl Worker {
         }
     }
 
-    /// The reply of a command that waited.
-    fn complete(&mut self, place: usize, wait: u64, result: Result<(), String>) {
+    /// The answer to a command that waits; nobody may wait for it any more.
+    fn complete(&mut self, place: usize, wait: u64, outcome: Outcome) {
         let Some(conn) = self.conns.get_mut(place).and_then(Option::as_mut) else { return };
-        if conn.wait != (Wait::Done { wait }) {
+        if !matches!(conn.wait, Wait::Done { wait: awaited, .. } if awaited == wait) {
             return;
         }
         conn.wait = Wait::No;
-        let is_silent = conn.session.reply_mode == crate::session::ReplyMode::Off;
-        match result {
-            _ if is_silent => {}
-            Ok(()) => conn.out.ok(),
-            Err(text) => {
-                self.cx.shared.errors.count(&text);
-                conn.out.error(&text);
+        if !conn.session.awaited.take().is_some_and(|awaited| awaited.silent) {
+            match outcome {
+                Ok(answer) => answer.write(&mut conn.out, &self.cx.shared),
+                Err(error) => self.cx.fail(&mut conn.out, &error),
             }
         }
         self.make_ready(place);
         self.touch(place);
+    }
+
+    /// Ends the waits whose moment has come. Returns when the next one's comes.
+    fn end_waits(&mut self) -> u64 {
+        let now_us = self.cx.now_us;
+        let mut next_us = u64::MAX;
+        for place in 0..self.conns.len() {
+            let Some(conn) = self.conns[place].as_mut() else { continue };
+            let deadline_us = conn.wait_deadline_us();
+            if deadline_us > now_us {
+                next_us = next_us.min(deadline_us);
+                continue;
+            }
+            match (conn.wait, &mut conn.session.awaited) {
+                (Wait::Done { wait, .. }, Some(awaited)) => {
+                    let late = std::mem::replace(&mut awaited.late, Ok(Answer::Null));
+                    self.complete(place, wait, late);
+                }
+                // It runs once more, and answers STALLED when there is still no room; or it has
+                // slept, and goes on.
+                _ => {
+                    conn.wait = Wait::No;
+                    self.make_ready(place);
+                }
+            }
+        }
+        next_us
     }
 
     fn kill(&mut self, client: u64) {
@@ -260,13 +285,8 @@ impl Worker {
         if now_us < self.next_tick_us {
             return;
         }
-        self.next_tick_us = now_us + TICK.as_micros() as u64;
-        self.wake_where(|conn| match conn.wait {
-            // It runs once more, and answers STALLED when there is still no room.
-            Wait::Room { deadline_us } => deadline_us <= now_us,
-            Wait::Sleep { until_us } => until_us <= now_us,
-            Wait::No | Wait::Done { .. } => false,
-        });
+        let next_us = self.end_waits();
+        self.next_tick_us = next_us.min(now_us + TICK.as_micros() as u64);
         self.close_idle();
         self.measure();
         self.rebalance_due = true;

@@ -7,6 +7,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use sluice_server::{Config, Server, StopHandle};
+use sluicedb::env::{DiskFs, Env, FaultFs};
+use std::sync::Arc;
 
 pub struct Running {
     pub address: SocketAddr,
@@ -17,7 +19,20 @@ pub struct Running {
 
 /// Starts a server with `--key value` arguments.
 pub fn start(arguments: &[&str]) -> Running {
-    let directory = tempfile::tempdir().unwrap();
+    start_in(arguments, Env::os())
+}
+
+/// As [`start`], on a disk that the test can disturb.
+pub fn start_faulty(arguments: &[&str]) -> (Running, FaultFs) {
+    let fs = FaultFs::new(Arc::new(DiskFs));
+    (start_in(arguments, Env::os().with_fs(Arc::new(fs.clone()))), fs)
+}
+
+fn start_in(arguments: &[&str], env: Env) -> Running {
+    start_there(tempfile::tempdir().unwrap(), arguments, env)
+}
+
+fn start_there(directory: tempfile::TempDir, arguments: &[&str], env: Env) -> Running {
     let log = directory.path().join("log");
     let mut all: Vec<String> = ["--port", "0", "--bind", "127.0.0.1", "--workers", "2"]
         .into_iter()
@@ -26,11 +41,15 @@ pub fn start(arguments: &[&str]) -> Running {
     all.extend(["--dir".to_owned(), directory.path().display().to_string()]);
     all.extend(["--logfile".to_owned(), log.display().to_string()]);
     all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-    start_config(Config::from_arguments(all).unwrap(), directory)
+    run(Config::from_arguments(all).unwrap(), directory, env)
 }
 
 pub fn start_config(config: Config, directory: tempfile::TempDir) -> Running {
-    let server = Server::start(config).unwrap();
+    run(config, directory, Env::os())
+}
+
+fn run(config: Config, directory: tempfile::TempDir, env: Env) -> Running {
+    let server = Server::start_in(config, env).unwrap();
     let (address, stop) = (server.addresses()[0], server.stop_handle());
     Running { address, directory, stop, server: Some(server) }
 }
@@ -38,6 +57,18 @@ pub fn start_config(config: Config, directory: tempfile::TempDir) -> Running {
 impl Running {
     pub fn client(&self) -> Client {
         Client::connect(self.address)
+    }
+
+    /// What the server has written into its log file.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    /// Waits for the end of the server, and starts another one on its directory.
+    pub fn restart(mut self, arguments: &[&str]) -> Running {
+        self.server.take().unwrap().wait().unwrap();
+        let directory = std::mem::replace(&mut self.directory, tempfile::tempdir().unwrap());
+        start_there(directory, arguments, Env::os())
     }
 
     /// Returns when the server has ended by itself.

@@ -9,6 +9,7 @@ mod damage;
 mod faults;
 mod golden;
 mod group;
+mod observer;
 mod poison;
 mod recycle;
 mod support;
