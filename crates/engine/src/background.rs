@@ -4,7 +4,7 @@
 //! wake-up that comes before the sleep count.
 
 use crate::{
-    Result, compaction,
+    Result, checkpoint, compaction,
     core::Core,
     flush::{self, Progress},
 };
@@ -24,6 +24,7 @@ const IDLE_WAIT: Duration = Duration::from_millis(500);
 struct State {
     flush: u64,
     compaction: u64,
+    checkpoint: u64,
     stopping: bool,
     /// Flush threads that there shall be, and that there are.
     flush_wanted: u32,
@@ -49,6 +50,8 @@ impl fmt::Debug for Background {
 enum Role {
     Flush,
     Compaction,
+    /// Its own thread, whatever the options say: a copy of all tables must hold up neither.
+    Checkpoint,
 }
 
 impl Background {
@@ -66,13 +69,18 @@ impl Background {
         self.wake.notify_all();
     }
 
+    pub(crate) fn wake_checkpoint(&self) {
+        self.state().checkpoint += 1;
+        self.wake.notify_all();
+    }
+
     /// Starts the threads. They hold the core weakly: a database dropped without `close` ends.
     pub(crate) fn start(&self, core: &Arc<Core>) -> Result<()> {
         self.set_flush_threads(core, core.options.flush_threads)?;
         for index in 0..core.options.compaction_threads {
             self.spawn(core, Role::Compaction, index)?;
         }
-        Ok(())
+        self.spawn(core, Role::Checkpoint, 0)
     }
 
     /// Changes how many threads flush. Missing ones are started; one too many ends when it next
@@ -101,6 +109,7 @@ impl Background {
         let name = match role {
             Role::Flush => format!("sluice-flush-{index}"),
             Role::Compaction => format!("sluice-comp-{index}"),
+            Role::Checkpoint => "sluice-ckpt".to_owned(),
         };
         let weak = Arc::downgrade(core);
         let body = Box::new(move || work(&weak, role));
@@ -150,6 +159,7 @@ fn work(weak: &Weak<Core>, role: Role) {
         let progress = match role {
             Role::Flush => flush::run_one(&core),
             Role::Compaction => compaction::run_one(&core),
+            Role::Checkpoint => checkpoint::run_one(&core),
         };
         let wait = match progress {
             Progress::Done => continue,
@@ -167,6 +177,7 @@ fn work(weak: &Weak<Core>, role: Role) {
             let now = match role {
                 Role::Flush => state.flush,
                 Role::Compaction => state.compaction,
+                Role::Checkpoint => state.checkpoint,
             };
             let surplus = role == Role::Flush && state.flush_running > state.flush_wanted;
             now == seen && !state.stopping && !surplus
@@ -176,6 +187,7 @@ fn work(weak: &Weak<Core>, role: Role) {
         seen = match role {
             Role::Flush => state.flush,
             Role::Compaction => state.compaction,
+            Role::Checkpoint => state.checkpoint,
         };
         drop(state);
     }
@@ -189,6 +201,7 @@ impl Core {
         }
         self.events.step()
             || flush::run_one(self) == Progress::Done
+            || checkpoint::run_one(self) == Progress::Done
             || compaction::run_one(self) == Progress::Done
             || self.store.collect_garbage()
     }

@@ -5,7 +5,8 @@
 //! 1. the install lock of the flush queue;
 //! 2. the versions lock (manifest; held across its sync);
 //! 3. the commit lock;
-//! 4. the read state's change lock, the flush queue's and the compaction set's locks, the room's;
+//! 4. the read state's change lock, the locks of the flush queue, the compaction set and the
+//!    checkpoints, the room's;
 //! 5. the log's own locks;
 //! 6. those of `events/`, held for pushes only.
 //!
@@ -15,6 +16,7 @@ use crate::{
     ColumnFamily, Options, Position, Result,
     background::Background,
     cf::DbId,
+    checkpoint::Checkpoints,
     commit::{Brakes, CommitState, Ring},
     compaction::Compactions,
     events::Hub,
@@ -106,6 +108,7 @@ pub(crate) struct Core {
     pub flushes: FlushQueue,
     pub flush_clerk: Clerk,
     pub compactions: Compactions,
+    pub checkpoints: Checkpoints,
     pub room: Room,
     pub flush_watch: FlushWatch,
     pub snapshots: SnapshotList,
@@ -161,6 +164,7 @@ impl Core {
             flushes: FlushQueue::default(),
             flush_clerk: Clerk::default(),
             compactions: Compactions::default(),
+            checkpoints: Checkpoints::default(),
             room: Room::default(),
             flush_watch: FlushWatch::default(),
             snapshots: SnapshotList::default(),

@@ -1,9 +1,9 @@
 //! [`Db`]: the public face. Each method is a few lines that hand over to the part that does it.
 
 use crate::{
-    CfOptions, ColumnFamily, EventOptions, Events, FlushRequest, FlushTicket, Iter, LogInfo,
-    MemtableInfo, Options, Position, ReadOptions, ReadView, Result, Snapshot, Stats, Tunables,
-    WriteBatch, WriteOptions,
+    CfOptions, Checkpoint, CheckpointTicket, ColumnFamily, EventOptions, Events, FlushRequest,
+    FlushTicket, Iter, LogInfo, MemtableInfo, Options, Position, ReadOptions, ReadView, Result,
+    Snapshot, Stats, Tunables, WriteBatch, WriteOptions, checkpoint,
     commit::{self, Account},
     compaction,
     core::Core,
@@ -228,7 +228,7 @@ impl Db {
     /// enough. For callers whose writes must not wait ([`WriteOptions::deadline`] zero): they are
     /// never delayed here, and whoever ignores this runs into [`ErrorKind::Stalled`] sooner.
     pub fn throttle(&self) -> Duration {
-        self.core().brakes.throttle(self.core().env.clock.monotonic_us())
+        self.core().brakes.throttle(&*self.core().env.clock)
     }
 
     /// Changes options while running. The next write sees them; a memtable that is over a smaller
@@ -371,6 +371,46 @@ impl Db {
         compaction::compact_range(self.core(), cf.slot(), KeyRange { first, last })
     }
 
+    /// Makes `dir`, a directory that [`Db::open`] opens and that holds the database as it is at one
+    /// position, at or after everything visible at the call: all column families, unlogged data
+    /// included. Writers go on meanwhile. Tables share their bytes with this database where the
+    /// file system has hard links; either database may be changed or deleted without the other.
+    ///
+    /// `dir` must not exist, its parent must. A crash leaves all of it or nothing of it (but for
+    /// `<dir>.tmp-checkpoint`, which the next checkpoint to the same place clears away). Waits for
+    /// the end: not to be called from a callback of the engine; [`Db::start_checkpoint`] may be.
+    ///
+    /// # Errors
+    /// `Invalid` for a path without a name; `Exists` when `dir` is there; `NotFound` when its
+    /// parent is not; `Locked` when another process makes a checkpoint there; `Stalled` when too
+    /// many checkpoints wait; `Closed` when the database closes before the end; `Io` and
+    /// `DiskFull` from the flush or the writing. After an error there is no `dir`.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use sluicedb::{Db, Options};
+    /// let db = Db::open(dir.path().join("db"), Options::default())?;
+    /// db.put(&db.default_cf(), b"key", b"then")?;
+    /// let made = db.checkpoint(dir.path().join("copy"))?;
+    /// db.put(&db.default_cf(), b"key", b"now")?;
+    /// let copy = Db::open(dir.path().join("copy"), Options::default())?;
+    /// assert_eq!(copy.get(&copy.default_cf(), b"key")?.as_deref(), Some(&b"then"[..]));
+    /// assert_eq!(db.stats().last_checkpoint_position, Some(made.position));
+    /// # Ok::<(), sluicedb::Error>(())
+    /// ```
+    pub fn checkpoint(&self, dir: impl AsRef<Path>) -> Result<Checkpoint> {
+        checkpoint::make(self.core(), dir.as_ref())
+    }
+
+    /// As [`Db::checkpoint`], without a wait: the ticket says when it is done, and what came of it.
+    /// Checkpoints are made one after the other, each as of the moment its turn comes.
+    ///
+    /// # Errors
+    /// `Invalid`, `Stalled` and `Closed`, as [`Db::checkpoint`]; the others come by the ticket.
+    pub fn start_checkpoint(&self, dir: impl AsRef<Path>) -> Result<CheckpointTicket> {
+        checkpoint::start(self.core(), dir.as_ref())
+    }
+
     /// Empties the block cache of everything nobody is reading.
     pub fn clear_block_cache(&self) {
         self.core().store.cache.clear();
@@ -499,6 +539,9 @@ fn close(core: &Arc<Core>, flush: bool) -> Result<()> {
     core.background.join();
     let closed = Error::new(ErrorKind::Closed, "the database closed before the flush was done");
     core.flushes.abandon_all(&closed);
+    let closed =
+        Error::new(ErrorKind::Closed, "the database closed before the checkpoint was done");
+    core.checkpoints.abandon_all(&closed);
     core.versions.close();
     let logged = core.wal.close();
     core.store.collect_garbage();
@@ -554,6 +597,9 @@ fn stats(core: &Arc<Core>) -> Stats {
         compaction_bytes_in: counters.compaction_bytes_in.get(),
         compaction_bytes_out: counters.compaction_bytes_out.get(),
         compaction_failures: counters.compaction_failures.get(),
+        checkpoints: counters.checkpoints.get(),
+        checkpoint_failures: counters.checkpoint_failures.get(),
+        last_checkpoint_position: counters.last_checkpoint(),
         snapshots: core.snapshots.count() as u64,
         manifest_bytes: core.versions.manifest_bytes(),
         recovery: core.recovery.clone(),

@@ -25,6 +25,7 @@
 mod background;
 mod batch;
 mod cf;
+mod checkpoint;
 mod commit;
 mod compaction;
 mod core;
@@ -41,6 +42,7 @@ mod memtable;
 mod memtables;
 mod options;
 mod positions;
+mod promise;
 mod read_state;
 mod recover;
 mod rewrite;
@@ -56,6 +58,7 @@ mod view;
 
 pub use batch::WriteBatch;
 pub use cf::ColumnFamily;
+pub use checkpoint::{Checkpoint, CheckpointTicket};
 pub use db::Db;
 pub use events::{Event, EventIter, EventOptions, EventRecord, Events, Topic};
 pub use flush::{FlushReason, FlushReport, FlushRequest, FlushTicket};

@@ -1,7 +1,10 @@
 //! Counters that are always on, and the [`Stats`] a caller reads.
 
-use crate::flush::{FlushReason, FlushReport};
-use sluice_base::{CfId, SeqNo};
+use crate::{
+    Checkpoint, Result,
+    flush::{FlushReason, FlushReport},
+};
+use sluice_base::{CfId, Position, SeqNo};
 use sluice_env::metrics::Counter;
 use std::{
     collections::BTreeMap,
@@ -25,6 +28,9 @@ pub(crate) struct Counters {
     pub compaction_bytes_in: Counter,
     pub compaction_bytes_out: Counter,
     pub compaction_failures: Counter,
+    pub checkpoints: Counter,
+    pub checkpoint_failures: Counter,
+    last_checkpoint: Mutex<Option<Position>>,
 }
 
 /// What can slow or stop writes.
@@ -146,6 +152,21 @@ impl Counters {
         self.last_flush.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    pub(crate) fn checkpointed(&self, outcome: &Result<Checkpoint>) {
+        match outcome {
+            Ok(made) => {
+                self.checkpoints.add(1);
+                *self.last_checkpoint.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some(made.position);
+            }
+            Err(_) => self.checkpoint_failures.add(1),
+        }
+    }
+
+    pub(crate) fn last_checkpoint(&self) -> Option<Position> {
+        *self.last_checkpoint.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Finished flushes by reason.
     pub(crate) fn flushes_by_reason(&self) -> Vec<(FlushReason, u64)> {
         FlushReason::ALL.iter().copied().zip(self.flushes.iter().map(Counter::get)).collect()
@@ -231,6 +252,12 @@ pub struct Stats {
     pub compaction_bytes_out: u64,
     /// Attempts to compact that failed; each is tried again.
     pub compaction_failures: u64,
+    /// Finished checkpoints, since the opening.
+    pub checkpoints: u64,
+    /// Checkpoints that failed or were refused when their turn came; none is tried again.
+    pub checkpoint_failures: u64,
+    /// The position of the last finished checkpoint, since the opening.
+    pub last_checkpoint_position: Option<Position>,
     /// Snapshots that stand.
     pub snapshots: u64,
     /// Errors of background jobs that stand, as `job: message`.

@@ -91,6 +91,11 @@ impl Versions {
         Ok(())
     }
 
+    /// Shows the present state to `look`, under the lock: no edit comes meanwhile.
+    pub(crate) fn look<R>(&self, look: impl FnOnce(&VersionState) -> R) -> R {
+        look(&self.0.lock().unwrap_or_else(PoisonError::into_inner).state)
+    }
+
     /// Lets go of tables whose edit failed and is not tried again: at once where the manifest
     /// cannot hold the edit, otherwise when a new one has begun.
     pub(crate) fn forsake(&self, store: &TableStore, files: impl Iterator<Item = FileNo>) {

@@ -99,6 +99,10 @@ impl Fs for DiskFs {
         Ok(fs::unlink(path)?)
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        Ok(fs::rmdir(path)?)
+    }
+
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
         Ok(fs::linkat(fs::CWD, from, fs::CWD, to, AtFlags::empty())?)
     }

@@ -37,6 +37,9 @@ pub trait Fs: fmt::Debug + Send + Sync {
 
     fn remove_file(&self, path: &Path) -> io::Result<()>;
 
+    /// Removes a directory, which must be empty.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+
     /// Gives the file at `from` a second name.
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
 

@@ -119,6 +119,30 @@ fn a_directory_moves_with_what_is_in_it() {
 }
 
 #[test]
+fn a_removed_directory_takes_nothing_along_that_was_moved_out_of_it() {
+    let fs = MemFs::new();
+    fs.write("/d/x", b"abc").unwrap();
+    fs.write("/d/y", b"abc").unwrap();
+    fs.create_dir_all(path("/e")).unwrap();
+    fs.sync_all();
+    assert!(fs.remove_dir(path("/d")).is_err(), "not empty");
+    fs.rename(path("/d/x"), path("/e/x")).unwrap();
+    fs.remove_file(path("/d/y")).unwrap();
+    fs.remove_dir(path("/d")).unwrap();
+    assert!(!fs.exists(path("/d")).unwrap());
+    let mut gone = 0;
+    for seed in 0..1000 {
+        let after = fs.crash_clone(&mut Rng::new(seed));
+        let moved = [after.exists(path("/d/x")).unwrap(), after.exists(path("/e/x")).unwrap()];
+        assert!(moved == [true, false] || moved == [false, true], "seed {seed}: {moved:?}");
+        gone += u32::from(!after.exists(path("/d")).unwrap());
+    }
+    assert!(gone > 10 && gone < 990, "the removal survived {gone} times of 1000");
+    fs.sync_dir(path("/")).unwrap();
+    assert_eq!(outcomes(&fs, "/e/x"), set([Some(b"abc")]));
+}
+
+#[test]
 fn moves_of_directories_never_close_a_circle() {
     let fs = MemFs::new();
     fs.write("/p/c/x", b"abc").unwrap();

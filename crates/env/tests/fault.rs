@@ -37,6 +37,7 @@ fn call(fs: &FaultFs, file: &dyn File, op: Op) -> io::Result<()> {
         Op::Len => file.len().map(drop),
         Op::Rename => fs.rename(at, other),
         Op::RemoveFile => fs.remove_file(at),
+        Op::RemoveDir => fs.remove_dir(Path::new("/d/empty")),
         Op::HardLink => fs.hard_link(at, other),
         Op::CreateDir => fs.create_dir_all(Path::new("/d/e")),
         Op::ReadDir => fs.read_dir(dir).map(drop),
@@ -58,6 +59,7 @@ const ALL: [Op; Op::COUNT] = [
     Op::Len,
     Op::Rename,
     Op::RemoveFile,
+    Op::RemoveDir,
     Op::HardLink,
     Op::CreateDir,
     Op::ReadDir,
@@ -71,7 +73,7 @@ const ALL: [Op; Op::COUNT] = [
 fn every_kind_of_call_can_fail_and_then_changes_nothing() {
     for op in ALL {
         let (disk, fs) = setup();
-        fs.create_dir_all(Path::new("/d")).unwrap();
+        fs.create_dir_all(Path::new("/d/empty")).unwrap();
         let file = create(&fs, "/d/a");
         let (before, unsynced) = (disk.list(), disk.unsynced_changes());
         let calls = fs.calls(op);

@@ -65,7 +65,7 @@ impl Side {
 
     /// One call drawn from `rng`. Two sides with the same past draw the same.
     fn step(&mut self, rng: &mut Rng) -> (String, Answer) {
-        let op = rng.below(20);
+        let op = rng.below(22);
         if let (0..=9, Some(file)) = (op, self.pick_file(rng)) {
             return self.step_on_file(op, &*file, rng);
         }
@@ -94,6 +94,7 @@ impl Side {
                 let lock = self.fs.lock(&one).map(|lock| self.locks.push(lock));
                 ("lock".into(), done(lock))
             }
+            18 => ("remove_dir".into(), done(self.fs.remove_dir(&one))),
             _ => {
                 let modes = [
                     OpenMode::Read,

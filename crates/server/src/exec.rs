@@ -35,7 +35,8 @@ pub(crate) enum Flow {
     /// The reply comes later, as a message with this number; or at this moment, in monotonic
     /// microseconds, from the session.
     Wait { wait: u64, deadline_us: u64 },
-    /// The reply (already written) leaves at this moment, in monotonic microseconds.
+    /// The reply is written; the connection's next command runs at this moment at the earliest, in
+    /// monotonic microseconds.
     Sleep(u64),
 }
 
@@ -219,7 +220,14 @@ fn invoke(
     if limit >= 0 && usec >= limit as u64 && !entry.has(Flags::SKIP_SLOWLOG) {
         worker.log_slow(session, usec, args);
     }
-    flow
+    match std::mem::take(&mut worker.pause) {
+        pause if pause.is_zero() || flow != Flow::Next => flow,
+        pause => {
+            worker.stats.delays.add(1);
+            worker.stats.delayed_us.add(pause.as_micros() as u64);
+            Flow::Sleep(worker.now_us + pause.as_micros() as u64)
+        }
+    }
 }
 
 /// Why a data command has no reply of its own.
@@ -287,6 +295,8 @@ pub(crate) fn commit(worker: &mut WorkerContext, session: &mut Session) -> Resul
         Ok(None) => Ok(()),
         Ok(Some(position)) => {
             worker.wrote(position, level);
+            // Memory fills faster than it drains: this connection's next command waits a little.
+            worker.pause = worker.pause.max(worker.shared.db.throttle());
             session.last_write = Some((position, level));
             Ok(())
         }
@@ -317,6 +327,7 @@ fn stalled(
     if worker.now_us < deadline {
         return Err(Stop::Park);
     }
+    worker.stats.refusals.add(1);
     Err(Stop::Error(engine_error(error)))
 }
 

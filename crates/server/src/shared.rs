@@ -200,6 +200,8 @@ pub(crate) struct WorkerContext {
     pub(crate) turn_logged: bool,
     /// A data command ran in this turn.
     pub(crate) ran_data: bool,
+    /// For how long the engine wants the writer at work to hold back.
+    pub(crate) pause: std::time::Duration,
     /// Microseconds spent on commands since the worker last looked.
     pub(crate) executed_us: u64,
     /// The number of the next awaited completion.
@@ -224,6 +226,7 @@ impl WorkerContext {
             conn_wrote: None,
             turn_logged: false,
             ran_data: false,
+            pause: std::time::Duration::ZERO,
             executed_us: 0,
             next_wait: 1,
             shared,

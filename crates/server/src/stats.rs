@@ -48,6 +48,11 @@ pub(crate) struct WorkerStats {
     pub(crate) writes: Counter,
     pub(crate) log_flushes: Counter,
     pub(crate) stalls: Counter,
+    /// Commits that found no room until their deadline.
+    pub(crate) refusals: Counter,
+    /// Commits after which their connection was held back, and for how long in all.
+    pub(crate) delays: Counter,
+    pub(crate) delayed_us: Counter,
     /// Connections this worker has, those on their way to it included.
     pub(crate) clients: AtomicU64,
     /// Thousandths of the time since the last tick but one that it was not waiting for events, and
@@ -69,6 +74,9 @@ impl WorkerStats {
             writes: Counter::default(),
             log_flushes: Counter::default(),
             stalls: Counter::default(),
+            refusals: Counter::default(),
+            delays: Counter::default(),
+            delayed_us: Counter::default(),
             clients: AtomicU64::new(0),
             busy: AtomicU64::new(0),
             executing: AtomicU64::new(0),
@@ -92,6 +100,9 @@ impl WorkerStats {
             &self.writes,
             &self.log_flushes,
             &self.stalls,
+            &self.refusals,
+            &self.delays,
+            &self.delayed_us,
         ] {
             counter.reset();
         }

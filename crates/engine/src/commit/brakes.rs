@@ -12,6 +12,7 @@
 use super::{CommitState, pace};
 use crate::{batch::CfShare, core::Core, stats::StallCause};
 use sluice_base::Level;
+use sluice_env::Clock;
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
@@ -74,8 +75,12 @@ impl Brakes {
     }
 
     /// For how long a writer should hold back now.
-    pub(crate) fn throttle(&self, now_us: u64) -> Duration {
-        match self.until_us.load(Ordering::Relaxed).saturating_sub(now_us) {
+    pub(crate) fn throttle(&self, clock: &dyn Clock) -> Duration {
+        let until_us = self.until_us.load(Ordering::Relaxed);
+        if until_us == 0 {
+            return Duration::ZERO;
+        }
+        match until_us.saturating_sub(clock.monotonic_us()) {
             us if us >= pace::DELAY_MIN_US => Duration::from_micros(us.min(pace::DELAY_MAX_US)),
             _ => Duration::ZERO,
         }

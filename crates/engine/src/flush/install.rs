@@ -216,6 +216,7 @@ fn install(core: &Arc<Core>, ready: &[Ready], log_failed: bool) -> Result<Vec<Fl
             cf.sealed.retain(|sealed| !ids.contains(&sealed.group));
             versions.refresh(cf);
         });
+        core.checkpoints.installed(&ids, cut, &versions.state);
     })?;
     // The bytes before the groups: a writer must not find bytes with nothing left that frees them.
     for member in members() {

@@ -2,11 +2,11 @@
 
 use super::{
     FlushReason,
-    ticket::{FlushReport, FlushTicket, copy},
+    ticket::{FlushReport, FlushTicket},
 };
 use crate::{
     Result, cf::ColumnFamily, commit::Unlogged, events::Hub, memtables::MemtableState,
-    read_state::Sealed, version::TableMeta,
+    promise::copy, read_state::Sealed, version::TableMeta,
 };
 use sluice_base::{Error, SeqNo};
 use sluice_wal::Lsn;
@@ -253,6 +253,11 @@ impl FlushQueue {
     /// The newest group.
     pub(crate) fn last(&self) -> Option<Arc<FlushGroup>> {
         self.groups().back().cloned()
+    }
+
+    /// Every group, oldest first.
+    pub(crate) fn queued(&self) -> Vec<Arc<FlushGroup>> {
+        self.groups().iter().cloned().collect()
     }
 
     /// What waits here and is in no log.

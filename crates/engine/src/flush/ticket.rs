@@ -1,12 +1,8 @@
 //! [`FlushTicket`] and [`FlushReport`]: how a caller waits for a flush and what it learns.
 
-use crate::{Position, Result, flush::FlushReason};
-use sluice_base::{Error, ErrorKind, FileNo};
-use std::{
-    fmt,
-    sync::{Arc, Condvar, Mutex, PoisonError},
-    time::Duration,
-};
+use crate::{Position, Result, flush::FlushReason, promise::Promise};
+use sluice_base::FileNo;
+use std::{fmt, time::Duration};
 
 /// What a finished flush did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,20 +50,6 @@ impl FlushReport {
     }
 }
 
-type Callback = Box<dyn FnOnce(Result<FlushReport>) + Send>;
-
-#[derive(Default)]
-struct State {
-    outcome: Option<Result<FlushReport>>,
-    callbacks: Vec<Callback>,
-}
-
-#[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
-    done: Condvar,
-}
-
 /// A flush under way: wait for it, poll it, or let go of it. Dropping a ticket or giving up a wait
 /// never cancels the flush. Every wait ends: done, failed, deadline, or closed (P6).
 ///
@@ -85,7 +67,7 @@ struct Shared {
 /// ```
 #[derive(Clone)]
 pub struct FlushTicket {
-    shared: Arc<Shared>,
+    promise: Promise<FlushReport>,
     position: Position,
 }
 
@@ -95,16 +77,9 @@ impl fmt::Debug for FlushTicket {
     }
 }
 
-pub(super) fn copy(outcome: &Result<FlushReport>) -> Result<FlushReport> {
-    match outcome {
-        Ok(report) => Ok(report.clone()),
-        Err(error) => Err(error.duplicate()),
-    }
-}
-
 impl FlushTicket {
     pub(crate) fn new(position: Position) -> FlushTicket {
-        FlushTicket { shared: Arc::default(), position }
+        FlushTicket { promise: Promise::default(), position }
     }
 
     /// Everything written up to here is covered once the ticket is done.
@@ -119,67 +94,30 @@ impl FlushTicket {
     /// without it; otherwise what made the attempt fail, while the engine keeps the memtable and
     /// tries again.
     pub fn wait(&self, deadline: Option<Duration>) -> Result<FlushReport> {
-        let state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let unfinished = |state: &mut State| state.outcome.is_none();
-        let state = match deadline {
-            None => self
-                .shared
-                .done
-                .wait_while(state, unfinished)
-                .unwrap_or_else(PoisonError::into_inner),
-            Some(limit) => {
-                let waited = self.shared.done.wait_timeout_while(state, limit, unfinished);
-                waited.unwrap_or_else(PoisonError::into_inner).0
-            }
-        };
-        match &state.outcome {
-            Some(outcome) => copy(outcome),
-            None => Err(Error::new(
-                ErrorKind::TimedOut,
-                "the flush has not finished within the deadline; it goes on",
-            )),
-        }
+        self.promise.wait(deadline, "flush")
     }
 
     /// The outcome, when there is one.
     pub fn poll(&self) -> Option<Result<FlushReport>> {
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).outcome.as_ref().map(copy)
+        self.promise.poll()
     }
 
     /// Runs `callback` when the flush ends, on the thread that ended it (one of the flusher's, or
     /// the log's when there was nothing to write); at once when it has. It must not block.
     pub fn on_done(&self, callback: impl FnOnce(Result<FlushReport>) + Send + 'static) {
-        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match &state.outcome {
-            None => state.callbacks.push(Box::new(callback)),
-            Some(outcome) => {
-                let outcome = copy(outcome);
-                drop(state);
-                callback(outcome);
-            }
-        }
+        self.promise.on_done(callback);
     }
 
     /// Ends the wait. Only the first outcome counts.
     pub(crate) fn finish(&self, outcome: Result<FlushReport>) {
-        let callbacks = {
-            let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-            if state.outcome.is_some() {
-                return;
-            }
-            state.outcome = Some(copy(&outcome));
-            std::mem::take(&mut state.callbacks)
-        };
-        self.shared.done.notify_all();
-        for callback in callbacks {
-            callback(copy(&outcome));
-        }
+        self.promise.keep(outcome);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sluice_base::{Error, ErrorKind};
     use std::sync::mpsc;
 
     #[test]

@@ -259,6 +259,10 @@ impl Fs for FaultFs {
         })
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.run(Op::RemoveDir, &[path], || self.inner.remove_dir(path))
+    }
+
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.run(Op::HardLink, &[from, to], || {
             let mut names = self.space.names();

@@ -21,6 +21,7 @@ pub enum Op {
     Len,
     Rename,
     RemoveFile,
+    RemoveDir,
     HardLink,
     CreateDir,
     ReadDir,
@@ -51,6 +52,7 @@ impl Op {
             | Op::SetLen
             | Op::Rename
             | Op::RemoveFile
+            | Op::RemoveDir
             | Op::HardLink
             | Op::CreateDir
             | Op::SyncDir => true,

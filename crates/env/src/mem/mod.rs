@@ -335,6 +335,10 @@ impl Fs for MemFs {
         }
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.shared.tree_mut().remove_dir(path, self.shared.next_number())
+    }
+
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut tree = self.shared.tree_mut();
         let source = tree.lookup(from)?;

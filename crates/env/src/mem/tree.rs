@@ -2,8 +2,9 @@
 //! take away, and the changes between the two.
 //!
 //! A *cell* is one name in one directory. A change sets one cell (create, link, remove) or two
-//! (rename: the old name becomes empty and the new one full, both or neither). `sync_dir` makes the
-//! changes durable that touch a cell of that directory.
+//! (rename: the old name becomes empty and the new one full, both or neither); the removal of a
+//! directory empties its cells too. `sync_dir` makes the changes durable that touch a cell of that
+//! directory.
 //!
 //! Which sets of unsynced changes may survive a crash is one rule: a change that touches a cell
 //! survives only together with every earlier change of that cell. So a rename of a file whose
@@ -197,6 +198,29 @@ impl Tree {
         }
         let moves_dir = matches!(source, Entry::Dir(_));
         self.change(number, vec![(from, None), (to, Some(source))], moves_dir);
+        Ok(())
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// The change also sets the directory's own cells that were changed and not synced, to the
+    /// nothing that they show: so it survives only together with what emptied the directory, and
+    /// never takes along a file that was moved out of it.
+    pub fn remove_dir(&mut self, path: &Path, number: u64) -> io::Result<()> {
+        let (cell, entry) = self.cell(path)?;
+        let id = match entry.ok_or(Errno::NOENT)? {
+            Entry::Dir(id) => id,
+            Entry::File(_) => return Err(Errno::NOTDIR.into()),
+        };
+        if !self.dir(id)?.live.is_empty() {
+            return Err(Errno::NOTEMPTY.into());
+        }
+        let changed = self.unsynced.iter().flat_map(|change| &change.sets);
+        let emptied: HashSet<Cell> =
+            changed.filter(|(cell, _)| cell.dir == id).map(|(cell, _)| cell.clone()).collect();
+        let mut sets = vec![(cell, None)];
+        sets.extend(emptied.into_iter().map(|cell| (cell, None)));
+        self.change(number, sets, false);
         Ok(())
     }
 

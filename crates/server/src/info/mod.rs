@@ -1,7 +1,8 @@
-//! INFO: which sections, and their text. The sections themselves are in `sections.rs` and
+//! INFO: which sections, and their text. The sections themselves are in `sections.rs`, `gate.rs` and
 //! `counters.rs`; process numbers come from `process.rs`.
 
 mod counters;
+mod gate;
 mod process;
 mod sections;
 
@@ -10,11 +11,14 @@ use crate::shared::{Shared, WorkerContext};
 type Write = fn(&Shared, &mut Section);
 
 /// Sections in the order INFO gives them.
-const SECTIONS: [(&str, Write); 11] = [
+const SECTIONS: [(&str, Write); 14] = [
     ("server", sections::server),
     ("clients", sections::clients),
     ("memory", sections::memory),
     ("persistence", sections::persistence),
+    ("memtable", gate::memtable),
+    ("wal", gate::wal),
+    ("stall", gate::stall),
     ("stats", counters::stats),
     ("replication", sections::replication),
     ("cpu", sections::cpu),
