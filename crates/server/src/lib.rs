@@ -32,6 +32,7 @@ mod multi;
 mod net;
 mod refusal;
 mod registry;
+mod saves;
 mod server;
 mod session;
 mod shared;

@@ -224,11 +224,12 @@ fn install(core: &Arc<Core>, ready: &[Ready], log_failed: bool) -> Result<Vec<Fl
         });
         core.checkpoints.installed(&ids, cut, &versions.state);
     })?;
-    for (group, _) in ready {
-        core.flushes.pop(group);
-    }
+    // The bytes before the groups: a writer must not find bytes with nothing left that frees them.
     for member in members() {
         core.memtable_bytes.sub(member.sealed.reserved);
+    }
+    for (group, _) in ready {
+        core.flushes.pop(group);
     }
     orphans.into_iter().for_each(|file| core.store.discard(file));
     let released = oldest.map_or(0, |oldest| release(core, oldest));

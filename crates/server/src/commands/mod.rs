@@ -19,6 +19,7 @@ mod memtable_args;
 mod memtable_report;
 mod observe;
 mod rows;
+mod save;
 #[cfg(test)]
 mod scripts;
 mod server;
@@ -27,7 +28,7 @@ pub(crate) mod strings;
 use crate::command::Command;
 
 /// Every family's rows.
-pub(crate) const ALL: [&[Command]; 12] = [
+pub(crate) const ALL: [&[Command]; 13] = [
     strings::COMMANDS,
     keys::COMMANDS,
     crate::multi::COMMANDS,
@@ -36,6 +37,7 @@ pub(crate) const ALL: [&[Command]; 12] = [
     config::COMMANDS,
     introspect::COMMANDS,
     observe::COMMANDS,
+    save::COMMANDS,
     server::COMMANDS,
     memtable::COMMANDS,
     log::COMMANDS,
