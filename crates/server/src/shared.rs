@@ -47,7 +47,7 @@ pub(crate) struct Shared {
     pub(crate) output_rate: Rate,
     pub(crate) expired_keys: AtomicU64,
     /// Background errors that the log has been told of.
-    pub(crate) noted_errors: Mutex<Vec<String>>,
+    pub(crate) noted_errors: Mutex<Vec<(&'static str, sluicedb::ErrorKind)>>,
     pub(crate) stats: Vec<Arc<WorkerStats>>,
     /// How many workers, the first ones, have connections.
     pub(crate) active_workers: AtomicUsize,
