@@ -187,7 +187,7 @@ fn start_workers(
         let listeners = listeners.take().unwrap_or_default();
         let placement = placement.take();
         let body = move || {
-            let cx = WorkerContext::new(Arc::clone(&shared), mailbox, stats);
+            let cx = WorkerContext::new(number, Arc::clone(&shared), mailbox, stats);
             match Worker::new(number, poll, cx, listeners, placement) {
                 Ok(worker) => worker.run(),
                 Err(error) => {
