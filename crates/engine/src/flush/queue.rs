@@ -164,10 +164,6 @@ impl FlushGroup {
         }
     }
 
-    fn take_tickets(&self) -> Vec<FlushTicket> {
-        std::mem::take(&mut self.progress().tickets)
-    }
-
     /// Ends every ticket with the report.
     pub(crate) fn finish(&self, report: FlushReport) {
         let tickets = {
@@ -352,7 +348,7 @@ impl FlushQueue {
         let behind: Vec<FlushTicket> = {
             let groups = self.groups();
             let behind = groups.iter().filter(|other| other.id > group.id);
-            behind.flat_map(|other| other.take_tickets()).collect()
+            behind.flat_map(|other| std::mem::take(&mut other.progress().tickets)).collect()
         };
         group.fail(error, now_us, events);
         for ticket in behind {

@@ -58,6 +58,7 @@ pub(super) fn clients(shared: &Shared, out: &mut Section) {
     );
     out.line("blocked_clients", waiting);
     out.line("tracking_clients", 0);
+    out.line("pubsub_clients", all.iter().filter(|client| client.is_subscriber()).count());
     out.line("clients_in_timeout_table", 0);
 }
 
