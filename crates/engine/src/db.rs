@@ -92,7 +92,8 @@ impl Db {
     /// Makes a column family.
     ///
     /// # Errors
-    /// `Exists` when there is one of that name; `Invalid` for an empty or overlong name.
+    /// `Exists` when there is one of that name; `Invalid` for an empty or overlong name, and as
+    /// [`CfOptions::validate`] says it.
     pub fn create_column_family(&self, name: &str, options: CfOptions) -> Result<ColumnFamily> {
         create_family(self.core(), name, &options)
     }
@@ -451,6 +452,7 @@ fn create_family(core: &Arc<Core>, name: &str, options: &CfOptions) -> Result<Co
             name.len()
         )));
     }
+    options.validate()?;
     core.check_open(&core.commit.lock())?;
     let fields = options.to_fields();
     let create = |state: &VersionState| {

@@ -79,6 +79,17 @@ pub struct Options {
     pub l0_stop: u32,
 }
 
+fn range(name: &str, value: u64, min: u64, max: u64) -> Result<()> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("option {name} is {value}; it must be {min} to {max}")))
+}
+
+fn memtable_bytes_in_range(bytes: u64) -> Result<()> {
+    range("memtable_bytes", bytes, 4 << 10, 64 << 30)
+}
+
 /// The options that can change while the database runs: [`crate::Db::set_tunables`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tunables {
@@ -214,13 +225,7 @@ impl Options {
     /// # Errors
     /// [`crate::ErrorKind::Invalid`], naming the option, its value and its range.
     pub fn validate(&self) -> Result<()> {
-        let range = |name: &str, value: u64, min: u64, max: u64| {
-            if (min..=max).contains(&value) {
-                return Ok(());
-            }
-            Err(Error::invalid(format!("option {name} is {value}; it must be {min} to {max}")))
-        };
-        range("memtable_bytes", self.memtable_bytes, 4 << 10, 64 << 30)?;
+        memtable_bytes_in_range(self.memtable_bytes)?;
         range("memtable_count", u64::from(self.memtable_count), 2, 1024)?;
         if self.memory_budget != 0 {
             range("memory_budget", self.memory_budget, 64 << 10, 1 << 50)?;
@@ -321,6 +326,16 @@ pub struct CfOptions {
 impl Default for CfOptions {
     fn default() -> CfOptions {
         CfOptions { memtable_bytes: None, wal: true }
+    }
+}
+
+impl CfOptions {
+    /// Refuses what cannot work, as [`Options::validate`] does.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Invalid`], naming the option, its value and its range.
+    pub fn validate(&self) -> Result<()> {
+        self.memtable_bytes.map_or(Ok(()), memtable_bytes_in_range)
     }
 }
 

@@ -35,6 +35,7 @@ mod net;
 mod pubsub;
 mod refusal;
 mod registry;
+mod saves;
 mod server;
 mod session;
 mod shared;

@@ -15,6 +15,7 @@ use crate::jobs::Jobs;
 use crate::log::{Level, Log};
 use crate::net::Mailbox;
 use crate::pubsub::{Desk, Kind, Published, Registry, Urgency};
+use crate::saves::Saves;
 use crate::slowlog::SlowLog;
 use crate::stats::{ErrorStats, Rate, WorkerStats};
 use crate::tickets::Tickets;
@@ -63,6 +64,7 @@ pub(crate) struct Shared {
     /// Flushes that can be asked about by number.
     pub(crate) tickets: Tickets,
     pub(crate) jobs: Jobs,
+    pub(crate) saves: Saves,
     /// See `answer.rs`.
     pub(crate) unanswered: Arc<AtomicUsize>,
     /// Some connection has asked for logged writes: the log is handed over at the end of turns
@@ -77,6 +79,7 @@ impl Shared {
         env: &Env,
         log: Log,
         config: Config,
+        saves: Saves,
         stats: Vec<Arc<WorkerStats>>,
     ) -> Shared {
         let clock = Arc::clone(&env.clock);
@@ -115,6 +118,7 @@ impl Shared {
             peak_memory: AtomicU64::new(0),
             tickets: Tickets::default(),
             jobs: Jobs::new(&env.threads),
+            saves,
             unanswered: Arc::default(),
             log_asked_for: AtomicBool::new(false),
         }

@@ -295,15 +295,16 @@ fn admit(
             *sealed = true;
         }
     }
-    if used + total > budget && used > 0 {
-        let pending = core.flushes.pending();
-        if pending > 0 {
-            return Err(Stall::Budget { used, max: budget });
-        }
-        // Nothing on its way out: send the largest off. The write itself goes on, so that a
-        // budget smaller than one batch cannot block for ever.
-        *sealed |= flush::seal_largest(core, state);
-    } else if used + total > budget / 4 * 3 && core.flushes.pending() == 0 {
+    // Over the budget nothing goes on but a batch that is larger than all of it, and that only
+    // into empty memtables: it could never be written otherwise. Everything else waits for what is
+    // on its way out, or else for the largest, sent off now (P7).
+    if used > 0
+        && used + total > budget
+        && (core.flushes.pending() > 0 || flush::seal_largest(core, state))
+    {
+        return Err(Stall::Budget { used, max: budget });
+    }
+    if used + total > budget / 4 * 3 && core.flushes.pending() == 0 {
         *sealed |= flush::seal_largest(core, state);
     }
     Ok(())

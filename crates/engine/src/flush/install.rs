@@ -57,6 +57,8 @@ fn failed(core: &Core, group: &FlushGroup, error: &Error) {
     core.stats.flush_failures.add(1);
     core.health.background_error("flush", error);
     group.fail(error, core.env.clock.monotonic_us(), &core.events);
+    // Installs go in order: who waits for a later group waits for this one.
+    core.flushes.tell_those_behind(group, error);
     // Room that this flush was to make does not come: whoever waits for it must hear why (P6).
     core.end_turn();
 }
@@ -218,11 +220,12 @@ fn install(core: &Arc<Core>, ready: &[Ready], log_failed: bool) -> Result<Vec<Fl
         });
         core.checkpoints.installed(&ids, cut, &versions.state);
     })?;
-    for (group, _) in ready {
-        core.flushes.pop(group);
-    }
+    // The bytes before the groups: a writer must not find bytes with nothing left that frees them.
     for member in members() {
         core.memtable_bytes.sub(member.sealed.reserved);
+    }
+    for (group, _) in ready {
+        core.flushes.pop(group);
     }
     orphans.into_iter().for_each(|file| core.store.discard(file));
     let released = oldest.map_or(0, |oldest| release(core, oldest));

@@ -164,6 +164,10 @@ impl FlushGroup {
         }
     }
 
+    fn take_tickets(&self) -> Vec<FlushTicket> {
+        std::mem::take(&mut self.progress().tickets)
+    }
+
     /// Ends every ticket with the report.
     pub(crate) fn finish(&self, report: FlushReport) {
         let tickets = {
@@ -339,6 +343,18 @@ impl FlushQueue {
     pub(crate) fn pop(&self, group: &FlushGroup) {
         let front = self.groups().pop_front();
         assert!(front.is_some_and(|front| front.id == group.id), "installs go in order");
+    }
+
+    /// Reports the failure of `group` to everyone who waits for one behind it.
+    pub(crate) fn tell_those_behind(&self, group: &FlushGroup, error: &Error) {
+        let behind: Vec<FlushTicket> = {
+            let groups = self.groups();
+            let behind = groups.iter().filter(|other| other.id > group.id);
+            behind.flat_map(|other| other.take_tickets()).collect()
+        };
+        for ticket in behind {
+            ticket.finish(Err(error.duplicate()));
+        }
     }
 
     /// Lets whatever waits after a failed attempt be tried at once: somebody asks for it.

@@ -20,6 +20,7 @@ mod memtable_report;
 mod observe;
 pub(crate) mod pubsub;
 mod rows;
+mod save;
 #[cfg(test)]
 mod scripts;
 mod server;
@@ -28,7 +29,7 @@ pub(crate) mod strings;
 use crate::command::Command;
 
 /// Every family's rows.
-pub(crate) const ALL: [&[Command]; 13] = [
+pub(crate) const ALL: [&[Command]; 14] = [
     strings::COMMANDS,
     keys::COMMANDS,
     crate::multi::COMMANDS,
@@ -38,6 +39,7 @@ pub(crate) const ALL: [&[Command]; 13] = [
     introspect::COMMANDS,
     observe::COMMANDS,
     pubsub::COMMANDS,
+    save::COMMANDS,
     server::COMMANDS,
     memtable::COMMANDS,
     log::COMMANDS,

@@ -111,12 +111,18 @@ pub(super) fn persistence(shared: &Shared, out: &mut Section) {
     let positions = shared.db.positions();
     out.line("loading", 0);
     out.line("async_loading", 0);
-    out.line("rdb_changes_since_last_save", 0);
-    out.line("rdb_bgsave_in_progress", 0);
-    out.line("rdb_last_save_time", shared.started_ms / 1000);
-    out.line("rdb_last_bgsave_status", "ok");
-    out.line("rdb_last_bgsave_time_sec", -1);
-    out.line("rdb_current_bgsave_time_sec", -1);
+    let save = shared.saves.state();
+    let saved = save.last_position.map_or(0, |position| position.seq.0);
+    let second = |us: u64| (us / 1_000_000) as i64;
+    let running =
+        save.running_since_us.map(|since| shared.clock.monotonic_us().saturating_sub(since));
+    out.line("rdb_changes_since_last_save", positions.visible.seq.0.saturating_sub(saved));
+    out.line("rdb_bgsave_in_progress", u8::from(running.is_some()));
+    out.line("rdb_last_save_time", save.last_ms.unwrap_or(shared.started_ms) / 1000);
+    out.line("rdb_last_bgsave_status", if save.failed { "err" } else { "ok" });
+    out.line("rdb_last_bgsave_time_sec", save.last_took_us.map_or(-1, second));
+    out.line("rdb_current_bgsave_time_sec", running.map_or(-1, second));
+    out.line("rdb_saves", save.count);
     out.line("aof_enabled", u8::from(settings.log));
     out.line("aof_rewrite_in_progress", 0);
     out.line("aof_rewrite_scheduled", 0);
