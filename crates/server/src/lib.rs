@@ -27,6 +27,7 @@ mod commands;
 pub mod config;
 mod cron;
 mod exec;
+mod feed;
 mod info;
 mod jobs;
 mod log;

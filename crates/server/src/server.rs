@@ -27,6 +27,7 @@ pub struct StartError(pub String);
 pub struct Server {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle>,
+    feed: JoinHandle,
 }
 
 impl fmt::Debug for Server {
@@ -89,8 +90,10 @@ impl Server {
         if placement.is_some() {
             shared.active_workers.store(1, Ordering::Relaxed);
         }
+        let feed = crate::feed::start(&shared, &*env.threads)
+            .map_err(|error| StartError(format!("cannot start a thread: {error}")))?;
         let workers = start_workers(&shared, &env, listeners, placement)?;
-        Ok(Server { shared, workers })
+        Ok(Server { shared, workers, feed })
     }
 
     #[cfg(test)]
@@ -126,6 +129,7 @@ impl Server {
         };
         let closed = self.shared.db.close(flush);
         self.shared.jobs.join();
+        self.feed.join();
         closed.map_err(|error| StartError(format!("closing the database failed: {error}")))?;
         self.shared.note(Level::Warning, "bye bye...");
         Ok(())

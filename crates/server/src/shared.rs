@@ -49,7 +49,7 @@ pub(crate) struct Shared {
     pub(crate) output_rate: Rate,
     pub(crate) expired_keys: AtomicU64,
     /// Background errors that the log has been told of.
-    pub(crate) noted_errors: Mutex<Vec<String>>,
+    pub(crate) noted_errors: Mutex<Vec<(&'static str, sluicedb::ErrorKind)>>,
     pub(crate) stats: Vec<Arc<WorkerStats>>,
     /// How many workers, the first ones, have connections.
     pub(crate) active_workers: AtomicUsize,
@@ -168,7 +168,6 @@ impl Shared {
 
     /// Publishes a message to a channel, from any thread and without waiting. Returns how many
     /// subscribers get it.
-    #[allow(dead_code, reason = "for the engine's events")]
     pub(crate) fn publish(&self, channel: &[u8], payload: &[u8]) -> usize {
         let bytes_max = self.settings().output_of_subscribers.hard;
         let urgency = Urgency::Now { bytes_max };

@@ -130,7 +130,7 @@ pub(super) fn persistence(shared: &Shared, out: &mut Section) {
     out.line("aof_current_rewrite_time_sec", -1);
     out.line("aof_last_bgrewrite_status", "ok");
     let errors = &engine.background_errors;
-    let log_fails = errors.iter().any(|error| error.starts_with("log: "));
+    let log_fails = errors.iter().any(|error| error.job == "log");
     out.line("aof_last_write_status", if log_fails { "err" } else { "ok" });
     out.line("position_visible", positions.visible);
     out.line("position_durable", positions.durable);
@@ -140,9 +140,15 @@ pub(super) fn persistence(shared: &Shared, out: &mut Section) {
     out.line("table_bytes", engine.table_bytes);
     out.line("flushes", engine.flushes);
     out.line("compactions", engine.compactions);
+    out.line("reserved_bytes", engine.reserved_bytes);
     out.line("background_errors", errors.len());
     for (index, error) in errors.iter().enumerate() {
-        out.line(&format!("background_error_{index}"), error.replace(['\r', '\n'], " "));
+        let line = format!("background_error_{index}");
+        out.line(&line, error.to_string().replace(['\r', '\n'], " "));
+        out.line(&format!("{line}_kind"), error.kind.name());
+        out.line(&format!("{line}_attempts"), error.attempts);
+        out.line(&format!("{line}_since"), error.since_unix_ms / 1000);
+        out.line(&format!("{line}_blocks_writes"), u8::from(error.blocks_writes));
     }
 }
 
