@@ -17,10 +17,10 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::UNIX_EPOCH;
 
-use sluicedb::env::Clock;
+use sluicedb::env::{Clock, Fs};
 use sluicedb::{Checkpoint, Db, Position};
 
 use crate::lock;
@@ -43,14 +43,16 @@ pub(crate) struct SaveState {
 
 #[derive(Debug)]
 pub(crate) struct Saves {
+    disk: Arc<dyn Fs>,
     dir: PathBuf,
     state: Mutex<SaveState>,
 }
 
 impl Saves {
     /// Looks at what there is in the data directory, and ends what a crash interrupted.
-    pub(crate) fn open(dir: &Path) -> io::Result<Saves> {
-        let saves = Saves { dir: dir.to_owned(), state: Mutex::default() };
+    pub(crate) fn open(disk: &Arc<dyn Fs>, dir: &Path) -> io::Result<Saves> {
+        let (disk, dir) = (Arc::clone(disk), dir.to_owned());
+        let saves = Saves { disk, dir, state: Mutex::default() };
         let (last, new, old) =
             (saves.path("backup"), saves.path("backup.new"), saves.path("backup.old"));
         if !last.exists() {
@@ -106,8 +108,8 @@ impl Saves {
         }
         fs::rename(&new, &last)
             .map_err(|error| failed("cannot put the new save in place", error))?;
-        fs::File::open(&self.dir)
-            .and_then(|dir| dir.sync_all())
+        self.disk
+            .sync_dir(&self.dir)
             .map_err(|error| failed("cannot sync the data directory", error))?;
         // The new one is in place: what remains of the old one is only space.
         let _ = remove(&old);
@@ -129,6 +131,7 @@ mod tests {
     /// After a crash at any point of the change of places, the newest whole save is found.
     #[test]
     fn an_interrupted_change_of_places_is_ended() {
+        let disk: Arc<dyn Fs> = Arc::new(sluicedb::env::DiskFs);
         for (left, kept) in [
             (&["backup"][..], "backup"),
             (&["backup", "backup.new"], "backup"),
@@ -141,12 +144,12 @@ mod tests {
                 fs::create_dir(dir.path().join(name)).expect("made");
                 fs::write(dir.path().join(name).join("which"), name).expect("written");
             }
-            let saves = Saves::open(dir.path()).expect("opened");
+            let saves = Saves::open(&disk, dir.path()).expect("opened");
             let which = fs::read_to_string(dir.path().join("backup/which")).expect("a save");
             assert_eq!(which, kept, "{left:?}");
             assert!(saves.state().last_ms.is_some());
         }
         let empty = tempfile::tempdir().expect("a directory");
-        assert_eq!(Saves::open(empty.path()).expect("opened").state(), SaveState::default());
+        assert_eq!(Saves::open(&disk, empty.path()).expect("opened").state(), SaveState::default());
     }
 }

@@ -74,7 +74,7 @@ impl Server {
         let keyspace =
             Keyspace::open(db.clone(), KeyspaceOptions { databases: number("databases") as u32 })
                 .map_err(|error| StartError(format!("cannot open the keyspace: {error}")))?;
-        let saves = Saves::open(Path::new(config.get("dir")))
+        let saves = Saves::open(&env.fs, Path::new(config.get("dir")))
             .map_err(|error| StartError(format!("cannot look at the last save: {error}")))?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         // A number that was asked for is used as it is, all the time.
