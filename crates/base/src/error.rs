@@ -38,6 +38,31 @@ pub enum ErrorKind {
     Io,
 }
 
+impl ErrorKind {
+    /// The name in statistics, logs and events.
+    ///
+    /// ```
+    /// assert_eq!(sluice_base::ErrorKind::DiskFull.name(), "disk-full");
+    /// ```
+    pub fn name(self) -> &'static str {
+        match self {
+            ErrorKind::Invalid => "invalid",
+            ErrorKind::NotFound => "not-found",
+            ErrorKind::Exists => "exists",
+            ErrorKind::Locked => "locked",
+            ErrorKind::Stalled => "stalled",
+            ErrorKind::TimedOut => "timed-out",
+            ErrorKind::Closed => "closed",
+            ErrorKind::ReadOnly => "read-only",
+            ErrorKind::DiskFull => "disk-full",
+            ErrorKind::Conflict => "conflict",
+            ErrorKind::Corruption => "corruption",
+            ErrorKind::Unsupported => "unsupported",
+            ErrorKind::Io => "io",
+        }
+    }
+}
+
 /// Where damaged bytes were found, and what was found there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {

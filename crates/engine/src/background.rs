@@ -2,11 +2,15 @@
 //!
 //! A worker sleeps on one condition and is woken by whoever made work. The `pending` flags make a
 //! wake-up that comes before the sleep count.
+//!
+//! Every kind of worker yields the processor to the threads that serve commands (see [`Role::nice`]).
+//! The log's threads do not: replies wait for them.
 
 use crate::{
     Result, checkpoint, compaction,
     core::Core,
     flush::{self, Progress},
+    reserve,
 };
 use sluice_base::Error;
 use sluice_env::JoinHandle;
@@ -19,6 +23,16 @@ use std::{
 /// How long an idle worker sleeps before it looks by itself: bounds the damage of a wake-up that
 /// nobody thought of, and paces the deletion of files that lost their last reader.
 const IDLE_WAIT: Duration = Duration::from_millis(500);
+
+/// How far a flush yields the processor. Building a table is seconds of pure computation, and on a
+/// machine whose processors are all busy it would otherwise take its full share from the commands.
+/// It is not starved by that: memtables that wait for it fill up and hold writers back, and what
+/// writers do not use is the flush's. The step is small because a flush is also what ends that.
+const FLUSH_NICE: u8 = 5;
+
+/// How far a compaction yields. More than a flush: the debt of a late compaction grows slowly and
+/// stops nobody before `l0_stop`, and what it gives up goes to flushes as well as to commands.
+const COMPACTION_NICE: u8 = 10;
 
 #[derive(Debug, Default)]
 struct State {
@@ -52,6 +66,17 @@ enum Role {
     Compaction,
     /// Its own thread, whatever the options say: a copy of all tables must hold up neither.
     Checkpoint,
+}
+
+impl Role {
+    /// How far its threads yield the processor.
+    fn nice(self) -> u8 {
+        match self {
+            Role::Flush => FLUSH_NICE,
+            // Who asked for a checkpoint waits for it, and for nothing else.
+            Role::Compaction | Role::Checkpoint => COMPACTION_NICE,
+        }
+    }
 }
 
 impl Background {
@@ -113,7 +138,7 @@ impl Background {
         };
         let weak = Arc::downgrade(core);
         let body = Box::new(move || work(&weak, role));
-        let thread = core.env.threads.spawn(&name, body);
+        let thread = core.env.threads.spawn_background(&name, role.nice(), body);
         let thread = thread.map_err(|error| Error::io(format!("start thread {name}"), error))?;
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         Ok(())
@@ -168,6 +193,7 @@ fn work(weak: &Weak<Core>, role: Role) {
             }
             Progress::Idle => {
                 core.store.collect_garbage();
+                reserve::restore(&core);
                 IDLE_WAIT
             }
         };
@@ -204,5 +230,6 @@ impl Core {
             || checkpoint::run_one(self) == Progress::Done
             || compaction::run_one(self) == Progress::Done
             || self.store.collect_garbage()
+            || reserve::restore(self)
     }
 }

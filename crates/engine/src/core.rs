@@ -6,7 +6,8 @@
 //! 2. the versions lock (manifest; held across its sync);
 //! 3. the commit lock;
 //! 4. the read state's change lock, the locks of the flush queue, the compaction set and the
-//!    checkpoints, the room's;
+//!    checkpoints, the room's, the reserve's (held across its file's calls: only background work
+//!    takes it);
 //! 5. the log's own locks;
 //! 6. those of `events/`, held for pushes only.
 //!
@@ -24,6 +25,7 @@ use crate::{
     health::Health,
     positions::FlushWatch,
     read_state::ReadStateCell,
+    reserve::Reserve,
     room::Room,
     snapshot::SnapshotList,
     stats::{Counters, Recovery},
@@ -110,6 +112,8 @@ pub(crate) struct Core {
     pub compactions: Compactions,
     pub checkpoints: Checkpoints,
     pub room: Room,
+    /// The room on disk kept for a flush.
+    pub reserve: Reserve,
     pub flush_watch: FlushWatch,
     pub snapshots: SnapshotList,
     pub health: Health,
@@ -122,7 +126,7 @@ pub(crate) struct Core {
     /// What opening the database found and did.
     pub recovery: Recovery,
     memtable_ids: AtomicU64,
-    /// Held until the database is closed.
+    /// Held from the opening, which puts it here once it has succeeded, until the close.
     pub lock: Mutex<Option<Box<dyn FileLock>>>,
 }
 
@@ -140,7 +144,6 @@ pub(crate) struct Parts {
     pub files: Arc<FileNumbers>,
     pub memtable_bytes: u64,
     pub memtable_ids: u64,
-    pub lock: Box<dyn FileLock>,
     pub recovery: Recovery,
     pub events: Arc<Hub>,
 }
@@ -166,16 +169,17 @@ impl Core {
             compactions: Compactions::default(),
             checkpoints: Checkpoints::default(),
             room: Room::default(),
+            reserve: Reserve::default(),
             flush_watch: FlushWatch::default(),
             snapshots: SnapshotList::default(),
-            health: Health::new(Arc::clone(&parts.events)),
+            health: Health::new(Arc::clone(&parts.options.env.clock), Arc::clone(&parts.events)),
             events: parts.events,
             background: Background::default(),
             stats: Counters::default(),
             files: parts.files,
             memtable_bytes,
             memtable_ids: AtomicU64::new(parts.memtable_ids),
-            lock: Mutex::new(Some(parts.lock)),
+            lock: Mutex::new(None),
             recovery: parts.recovery,
             options: parts.options,
         }
@@ -208,6 +212,15 @@ impl Core {
             "the handle of column family '{}' belongs to another Db",
             cf.name()
         )))
+    }
+
+    /// Lets everything that waits after a failure be tried at once: somebody asks for it.
+    pub(crate) fn retry_now(&self) {
+        self.flushes.retry_now();
+        self.compactions.retry_now();
+        self.reserve.retry_now();
+        self.background.wake_flush();
+        self.background.wake_compaction();
     }
 
     pub(crate) fn check_open(&self, state: &CommitState) -> Result<()> {

@@ -1,9 +1,9 @@
 //! [`Db`]: the public face. Each method is a few lines that hand over to the part that does it.
 
 use crate::{
-    CfOptions, Checkpoint, CheckpointTicket, ColumnFamily, EventOptions, Events, FlushRequest,
-    FlushTicket, Iter, LogInfo, MemtableInfo, Options, Position, ReadOptions, ReadView, Result,
-    Snapshot, Stats, Tunables, WriteBatch, WriteOptions, checkpoint,
+    BackgroundError, CfOptions, Checkpoint, CheckpointTicket, ColumnFamily, EventOptions, Events,
+    FlushRequest, FlushTicket, Iter, LogInfo, MemtableInfo, Options, Position, ReadOptions,
+    ReadView, Result, Snapshot, Stats, Tunables, WriteBatch, WriteOptions, checkpoint,
     commit::{self, Account},
     compaction,
     core::Core,
@@ -13,7 +13,7 @@ use crate::{
     options::{Background, resolve_budget},
     positions,
     read_state::CfState,
-    recover,
+    recover, reserve,
     stats::CfStats,
     tables::{CfVersion, VersionState},
     version::{CfCreate, KeyRange, OptionFields, VersionEdit},
@@ -77,6 +77,7 @@ impl Db {
         if db.column_family(DEFAULT_CF).is_none() {
             db.create_column_family(DEFAULT_CF, CfOptions::default())?;
         }
+        reserve::begin(db.core());
         if db.core().options.background == Background::Threads {
             db.core().background.start(db.core())?;
         }
@@ -428,9 +429,9 @@ impl Db {
         stats(self.core())
     }
 
-    /// The errors of background jobs that stand, as `job: message`; empty when all is well.
-    pub fn background_errors(&self) -> Vec<String> {
-        background_errors(self.core())
+    /// The errors of background jobs that stand; empty when all is well.
+    pub fn background_errors(&self) -> Vec<BackgroundError> {
+        self.core().health.errors()
     }
 
     /// Ends the database: no write begins any more, `flush` decides whether memtables go to
@@ -550,10 +551,6 @@ fn close(core: &Arc<Core>, flush: bool) -> Result<()> {
     outcome.and(logged)
 }
 
-fn background_errors(core: &Core) -> Vec<String> {
-    core.health.errors().iter().map(|(job, error)| format!("{job}: {error}")).collect()
-}
-
 fn stats(core: &Arc<Core>) -> Stats {
     let state = core.read_state.load_full();
     let (accounts, unlogged, stalled, slowed) = {
@@ -597,6 +594,7 @@ fn stats(core: &Arc<Core>) -> Stats {
         compaction_bytes_in: counters.compaction_bytes_in.get(),
         compaction_bytes_out: counters.compaction_bytes_out.get(),
         compaction_failures: counters.compaction_failures.get(),
+        reserved_bytes: core.reserve.bytes(),
         checkpoints: counters.checkpoints.get(),
         checkpoint_failures: counters.checkpoint_failures.get(),
         last_checkpoint_position: counters.last_checkpoint(),
@@ -606,7 +604,7 @@ fn stats(core: &Arc<Core>) -> Stats {
         ..Stats::default()
     };
     stats.flushes = stats.flushes_by_reason.iter().map(|(_, count)| count).sum();
-    stats.background_errors = background_errors(core);
+    stats.background_errors = core.health.errors();
     for cf in state.families() {
         let account = accounts.get(cf.family.slot()).cloned().flatten();
         let (reserved, active) = account

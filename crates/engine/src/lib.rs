@@ -45,6 +45,7 @@ mod positions;
 mod promise;
 mod read_state;
 mod recover;
+mod reserve;
 mod rewrite;
 mod room;
 mod slice;
@@ -62,6 +63,7 @@ pub use checkpoint::{Checkpoint, CheckpointTicket};
 pub use db::Db;
 pub use events::{Event, EventIter, EventOptions, EventRecord, Events, Topic};
 pub use flush::{FlushReason, FlushReport, FlushRequest, FlushTicket};
+pub use health::BackgroundError;
 pub use log_info::{LogInfo, LogSegment};
 pub use memtables::{MemtableInfo, MemtableState};
 pub use options::{

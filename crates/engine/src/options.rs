@@ -77,6 +77,10 @@ pub struct Options {
     pub l0_slowdown: u32,
     /// Tables in level 0 at which no memtable is sealed any more, so that writes wait. Default: 36.
     pub l0_stop: u32,
+    /// Bytes on the device kept for a flush that finds it full, so that what is in memory gets to
+    /// disk all the same; at most a quarter of what is free, none where that is less than 64 KiB.
+    /// 0: none. Default: the largest memtable and 1 MiB.
+    pub reserve_bytes: Option<u64>,
 }
 
 fn range(name: &str, value: u64, min: u64, max: u64) -> Result<()> {
@@ -215,6 +219,7 @@ impl Default for Options {
             l0_compaction_trigger: 4,
             l0_slowdown: 20,
             l0_stop: 36,
+            reserve_bytes: None,
         }
     }
 }
@@ -247,7 +252,8 @@ impl Options {
         range("l0_compaction_trigger", u64::from(self.l0_compaction_trigger), 1, 1000)?;
         let trigger = u64::from(self.l0_compaction_trigger);
         range("l0_stop", u64::from(self.l0_stop), trigger, 10_000)?;
-        range("l0_slowdown", u64::from(self.l0_slowdown), 1, 10_000)
+        range("l0_slowdown", u64::from(self.l0_slowdown), 1, 10_000)?;
+        range("reserve_bytes", self.reserve_bytes.unwrap_or(0), 0, 1 << 40)
     }
 
     /// These options with what depends on the machine filled in.

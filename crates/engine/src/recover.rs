@@ -8,6 +8,9 @@
 //! 5. Replay the log in sequence order into memtables, skipping what tables already hold.
 //! 6. Put the parts together.
 //!
+//! When steps 2 to 5 find the disk full, the room kept for a flush (reserve.rs) is given away and
+//! they are begun again.
+//!
 //! Replay never refuses for want of memory: a memtable that is full is sealed, and when all of
 //! them together reach their budget everything replayed so far is flushed on the spot, all
 //! families at one cut, so that a crash during recovery recovers to the same place (P1).
@@ -24,6 +27,7 @@ use crate::{
     memtable::Memtable,
     options::Background,
     read_state::{CfState, ReadState, ReadStateCell, Sealed},
+    reserve,
     snapshot::SnapshotList,
     stats::Recovery,
     tables::{self, TableStore, VersionState},
@@ -33,14 +37,34 @@ use crate::{
 use sluice_base::{CfId, Error, ErrorKind, FileNo, Level, SeqNo};
 use sluice_env::{FileLock, Fs};
 use sluice_wal::{FrameRef, RecoveryMode, Wal, WalOptions};
-use std::{collections::HashMap, io, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    path::Path,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 /// Opens the database in `dir`. Background threads are not started yet.
 pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Core>> {
     options.validate()?;
     let options = options.resolved();
+    let fs = &*options.env.fs;
+    let lock = prepare_directory(fs, dir, options.create_if_missing)?;
+    let core = match assemble(dir, &options) {
+        // A failed attempt is to the next one what a crash is: it leaves a prefix of its steps.
+        Err(error) if error.kind() == ErrorKind::DiskFull && reserve::give_away(fs, dir) => {
+            assemble(dir, &options)
+        }
+        assembled => assembled,
+    }?;
+    *core.lock.lock().unwrap_or_else(PoisonError::into_inner) = Some(lock);
+    Ok(core)
+}
+
+/// Steps 2 to 6.
+fn assemble(dir: &Path, options: &Options) -> Result<Arc<Core>> {
     let fs = Arc::clone(&options.env.fs);
-    let lock = prepare_directory(&*fs, dir, options.create_if_missing)?;
     let recovered = manifest::read(&*fs, dir)?;
     if recovered.is_none() && !options.create_if_missing {
         return Err(Error::new(
@@ -58,14 +82,14 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Core>> {
         None => VersionState { next_file: unused_number(&*fs, dir)?, ..VersionState::empty() },
     };
     state.epoch += 1;
-    let store = TableStore::new(Arc::clone(&fs), dir, &options);
+    let store = TableStore::new(Arc::clone(&fs), dir, options);
     check_tables(&*fs, dir, &state, &store)?;
     let files = Arc::new(FileNumbers::new(state.next_file));
     let manifest_no = files.next();
     state.next_file = files.peek();
     let manifest = ManifestWriter::create(fs, dir, manifest_no, &state)?;
-    let replay = Replay::new(&options, store, Arc::clone(&files), state, manifest, recovery)?;
-    replay.run(dir, lock)
+    let replay = Replay::new(options, store, Arc::clone(&files), state, manifest, recovery)?;
+    replay.run(dir)
 }
 
 /// A file number above every one in the directory. A creation that failed or crashed before
@@ -207,7 +231,7 @@ impl<'a> Replay<'a> {
         Ok(replay)
     }
 
-    fn run(mut self, dir: &Path, lock: Box<dyn FileLock>) -> Result<Arc<Core>> {
+    fn run(mut self, dir: &Path) -> Result<Arc<Core>> {
         let options = self.options;
         let events = Hub::new(options, self.state.epoch);
         let wal_options = WalOptions {
@@ -253,7 +277,7 @@ impl<'a> Replay<'a> {
         self.recovery.log_took = Duration::from_micros(took_us);
         self.recovery.log_clean = report.clean;
         self.recovery.log_summary = report.to_string();
-        self.into_core(wal, lock, events)
+        self.into_core(wal, events)
     }
 
     /// Replays one frame.
@@ -381,7 +405,7 @@ impl<'a> Replay<'a> {
     }
 
     /// Puts the parts together and queues what replay sealed.
-    fn into_core(self, wal: Wal, lock: Box<dyn FileLock>, events: Arc<Hub>) -> Result<Arc<Core>> {
+    fn into_core(self, wal: Wal, events: Arc<Hub>) -> Result<Arc<Core>> {
         let mut cfs = Vec::with_capacity(self.families.len());
         let mut accounts = Vec::with_capacity(self.families.len());
         let mut groups = Vec::new();
@@ -425,7 +449,6 @@ impl<'a> Replay<'a> {
             files: self.files,
             memtable_bytes: self.reserved,
             memtable_ids: self.memtable_ids,
-            lock,
             recovery: self.recovery,
             events,
         }));

@@ -1,7 +1,7 @@
 //! Counters that are always on, and the [`Stats`] a caller reads.
 
 use crate::{
-    Checkpoint, Result,
+    BackgroundError, Checkpoint, Result,
     flush::{FlushReason, FlushReport},
 };
 use sluice_base::{CfId, Position, SeqNo};
@@ -252,6 +252,9 @@ pub struct Stats {
     pub compaction_bytes_out: u64,
     /// Attempts to compact that failed; each is tried again.
     pub compaction_failures: u64,
+    /// Bytes on the device kept for a flush that finds it full: see
+    /// [`crate::Options::reserve_bytes`]. 0 while they are given up.
+    pub reserved_bytes: u64,
     /// Finished checkpoints, since the opening.
     pub checkpoints: u64,
     /// Checkpoints that failed or were refused when their turn came; none is tried again.
@@ -260,8 +263,8 @@ pub struct Stats {
     pub last_checkpoint_position: Option<Position>,
     /// Snapshots that stand.
     pub snapshots: u64,
-    /// Errors of background jobs that stand, as `job: message`.
-    pub background_errors: Vec<String>,
+    /// Errors of background jobs that stand: see [`crate::Db::background_errors`].
+    pub background_errors: Vec<BackgroundError>,
     /// Each column family.
     pub cfs: Vec<CfStats>,
     /// Bytes of the manifest.

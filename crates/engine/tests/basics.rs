@@ -92,7 +92,7 @@ fn a_load_larger_than_the_memtables_goes_down_the_levels_and_reads_back() {
     check(&db);
     let stats = db.stats();
     assert!(stats.flushes > 3, "{stats:?}");
-    assert_eq!(stats.background_errors, Vec::<String>::new());
+    assert_eq!(stats.background_errors, Vec::new());
     db.close(false).unwrap();
     let db = Db::open(dir.path(), small()).unwrap();
     check(&db);

@@ -31,6 +31,8 @@ fn options(fs: &Arc<MemFs>) -> Options {
         block_bytes: 512,
         l0_compaction_trigger: 1000,
         l0_stop: 1000,
+        // The file is damaged like all others, byte by byte: few are enough.
+        reserve_bytes: Some(100),
         ..Options::default()
     }
 }

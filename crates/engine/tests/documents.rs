@@ -118,6 +118,7 @@ const SAID: &[(&str, &str, &str)] = &[
     ("env", "", "the operating system's"),
     ("wal_recovery", "Tolerant", "tolerate a torn tail"),
     ("background", "Threads", "the engine's own threads"),
+    ("reserve_bytes", "None", "the largest memtable and 1 MiB"),
     ("compression_upper", "None", "none"),
     ("compression_lower", "Lz4", "LZ4"),
     ("ack", "Os", "[`Ack::Os`]"),
@@ -238,7 +239,7 @@ fn every_range_on_the_page_is_the_one_that_validate_enforces() {
         }
         seen += 1;
     }
-    assert_eq!(seen, 14, "validate() checks 14 options");
+    assert_eq!(seen, 15, "validate() checks 15 options");
 }
 
 fn set(options: &mut Options, name: &str, value: u64) {
@@ -258,6 +259,7 @@ fn set(options: &mut Options, name: &str, value: u64) {
         "l0_compaction_trigger" => options.l0_compaction_trigger = small(),
         "l0_slowdown" => options.l0_slowdown = small(),
         "l0_stop" => options.l0_stop = small(),
+        "reserve_bytes" => options.reserve_bytes = Some(value),
         _ => unreachable!("{name}"),
     }
 }

@@ -231,3 +231,29 @@ fn a_rotated_log_lets_go_of_what_tables_cover() {
     assert!(report.wal_bytes_released > 0);
     assert_eq!(db.log_info().segments.len(), 1);
 }
+
+#[test]
+fn p06_a_ticket_behind_a_flush_that_keeps_failing_hears_of_it() {
+    let disk = Arc::new(MemFs::new());
+    let fs = FaultFs::new(Arc::<MemFs>::clone(&disk));
+    let db = Db::open("/db", options(Arc::new(fs.clone()), Background::Stepped)).unwrap();
+    let cf = db.default_cf();
+    put(&db, &cf, b"a", b"1", true);
+    let first = db.flush(FlushRequest::default()).unwrap();
+    put(&db, &cf, b"b", b"2", true);
+    let second = db.flush(FlushRequest::default()).unwrap();
+    // Only the first group's table fails, again and again; the second one is built and waits.
+    let rule = fs.add(
+        Rule::on(Op::Create)
+            .path_ends_with(".sst")
+            .nth(1)
+            .fail(std::io::ErrorKind::PermissionDenied),
+    );
+    step_all(&db);
+    assert!(first.poll().unwrap().is_err());
+    assert!(second.poll().unwrap().is_err(), "it cannot be installed before the first");
+    fs.remove(rule);
+    let third = db.flush(FlushRequest::default()).unwrap();
+    step_all(&db);
+    assert!(third.poll().unwrap().unwrap().position >= second.position());
+}

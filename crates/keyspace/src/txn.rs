@@ -466,8 +466,18 @@ impl Txn {
     /// Those of [`sluicedb::Db::write`]. The transaction is unchanged then: after `Stalled` it may
     /// be committed again, or ended without a trace.
     pub fn commit(&mut self, options: &WriteOptions) -> Result<Option<Position>> {
+        let position = self.commit_and_hold(options)?;
+        self.end();
+        Ok(position)
+    }
+
+    /// As [`commit`](Self::commit), but the latches are held until [`end`](Self::end): for what must
+    /// happen in the order of the commits. Nothing more may be written.
+    ///
+    /// # Errors
+    /// Those of [`commit`](Self::commit).
+    pub fn commit_and_hold(&mut self, options: &WriteOptions) -> Result<Option<Position>> {
         if !self.has_writes() {
-            self.end();
             return Ok(None);
         }
         self.fill_batch();
@@ -483,7 +493,6 @@ impl Txn {
         if !self.shared.watches.is_idle() {
             self.tell_watchers();
         }
-        self.end();
         Ok(position)
     }
 

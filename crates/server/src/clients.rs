@@ -40,6 +40,8 @@ pub(crate) struct Client {
     /// Queued commands; -1 outside MULTI.
     pub(crate) queued: AtomicI64,
     pub(crate) watching: AtomicU32,
+    /// Channels, patterns and shard channels it subscribes to.
+    pub(crate) subscriptions: [AtomicU32; 3],
     pub(crate) input_bytes: AtomicU64,
     pub(crate) input_room: AtomicU64,
     pub(crate) queued_bytes: AtomicU64,
@@ -79,6 +81,7 @@ impl Client {
             db: AtomicU32::new(0),
             queued: AtomicI64::new(-1),
             watching: AtomicU32::new(0),
+            subscriptions: Default::default(),
             input_bytes: AtomicU64::new(0),
             input_room: AtomicU64::new(0),
             queued_bytes: AtomicU64::new(0),
@@ -111,7 +114,7 @@ impl Client {
         // Writing to a string cannot fail.
         let _ = write!(
             line,
-            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 \
+            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} \
              multi={} watch={} qbuf={} qbuf-free={} argv-mem=0 multi-mem={} rbs={} rbp={} obl={} oll=0 \
              omem=0 tot-mem={} events={} cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={} \
              ack={}",
@@ -124,6 +127,9 @@ impl Client {
             seconds(self.seen_ms.load(Ordering::Relaxed)),
             self.flags(),
             self.db.load(Ordering::Relaxed),
+            self.subscriptions[0].load(Ordering::Relaxed),
+            self.subscriptions[1].load(Ordering::Relaxed),
+            self.subscriptions[2].load(Ordering::Relaxed),
             self.queued.load(Ordering::Relaxed),
             self.watching.load(Ordering::Relaxed),
             input,
@@ -144,9 +150,15 @@ impl Client {
         out.push(b'\n');
     }
 
+    /// Subscribes to something.
+    pub(crate) fn is_subscriber(&self) -> bool {
+        self.subscriptions.iter().any(|count| count.load(Ordering::Relaxed) > 0)
+    }
+
     fn flags(&self) -> String {
         let mut flags = String::new();
         for (set, letter) in [
+            (self.is_subscriber(), 'P'),
             (self.queued.load(Ordering::Relaxed) >= 0, 'x'),
             (self.waiting.load(Ordering::Relaxed), 'b'),
             (self.closing.load(Ordering::Relaxed), 'c'),

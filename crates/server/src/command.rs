@@ -76,6 +76,8 @@ impl Flags {
     pub const SKIP_SLOWLOG: Flags = Flags(1 << 14);
     pub const ALLOW_BUSY: Flags = Flags(1 << 15);
 
+    pub const PUBSUB: Flags = Flags(1 << 16);
+
     pub const fn and(self, other: Flags) -> Flags {
         Flags(self.0 | other.0)
     }

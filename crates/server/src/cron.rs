@@ -39,20 +39,22 @@ pub(crate) fn run(cx: &mut WorkerContext) {
     }
 }
 
-/// Writes errors of background jobs into the log when they begin, change or end.
+/// Writes errors of background jobs into the log when they begin, change their kind or end. Not
+/// with each attempt, whose message may name another file: a full disk must not fill the log.
 fn note_errors(cx: &WorkerContext) {
     let errors = cx.shared.db.background_errors();
     let mut noted = crate::lock(&cx.shared.noted_errors);
-    if *noted == errors {
+    let kinds: Vec<_> = errors.iter().map(|error| (error.job, error.kind)).collect();
+    if *noted == kinds {
         return;
     }
-    for error in errors.iter().filter(|error| !noted.contains(error)) {
+    for error in errors.iter().filter(|error| !noted.contains(&(error.job, error.kind))) {
         cx.shared.note(Level::Warning, &format!("background job failed: {error}"));
     }
     if errors.is_empty() {
         cx.shared.note(Level::Notice, "background jobs work again");
     }
-    *noted = errors;
+    *noted = kinds;
 }
 
 fn sample(cx: &WorkerContext) {

@@ -30,7 +30,8 @@ pub(crate) enum Flow {
     Close,
     /// Close at once, without a reply.
     Drop,
-    /// The command found no memtable room: nothing of it happened; run it again later.
+    /// The command found no memtable room, or no room for a message: nothing of it happened; run it
+    /// again later.
     Park,
     /// The reply comes later, as a message with this number; or at this moment, in monotonic
     /// microseconds, from the session.
@@ -124,6 +125,8 @@ fn accept(
         CmdError::new("NOAUTH Authentication required.")
     } else if session.multi.is_some() && entry.has(Flags::NO_MULTI) {
         CmdError::new("ERR Command not allowed inside a transaction")
+    } else if session.pubsub.is_some() && crate::commands::pubsub::is_refused(session, entry) {
+        crate::commands::pubsub::refusal(&entry.full_name)
     } else {
         return Ok(entry);
     };
@@ -285,13 +288,23 @@ fn run_data(
 /// the server, or the connection for itself, has chosen. A stalled commit parks the connection
 /// until its deadline.
 pub(crate) fn commit(worker: &mut WorkerContext, session: &mut Session) -> Result<(), Stop> {
+    commit_and_hold(worker, session)?;
+    worker.txn.end();
+    Ok(())
+}
+
+/// As [`commit`]; after an `Ok` the caller ends the transaction, which gives back the latches.
+pub(crate) fn commit_and_hold(
+    worker: &mut WorkerContext,
+    session: &mut Session,
+) -> Result<(), Stop> {
     let level = session.ack.level(&worker.settings);
     let options = WriteOptions {
         ack: Ack::Memory,
         wal: level > Ack::Memory,
         deadline: Some(std::time::Duration::ZERO),
     };
-    match worker.txn.commit(&options) {
+    match worker.txn.commit_and_hold(&options) {
         Ok(None) => Ok(()),
         Ok(Some(position)) => {
             worker.wrote(position, level);

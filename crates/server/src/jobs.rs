@@ -1,5 +1,5 @@
 //! Work that a command starts and that no event loop may do: it reads and writes files, or takes
-//! long. Two lanes, each with at most one thread, which ends when its lane is empty: short jobs
+//! long. Three lanes, each with at most one thread, which ends when its lane is empty: short jobs
 //! (a log segment, the block cache) wait for each other and never for a compaction of everything.
 //!
 //! Not for anything that a client sends often: each idle lane starts a thread again.
@@ -126,6 +126,8 @@ pub(crate) struct Jobs {
     pub(crate) short: Arc<Lane>,
     /// `COMPACT`: one at a time, a second one is refused.
     pub(crate) compact: Arc<Lane>,
+    /// `SAVE` and `BGSAVE`: likewise.
+    pub(crate) save: Arc<Lane>,
 }
 
 impl Jobs {
@@ -133,6 +135,7 @@ impl Jobs {
         Jobs {
             short: Lane::new("jobs", SHORT_MAX, Arc::clone(threads)),
             compact: Lane::new("compact", 1, Arc::clone(threads)),
+            save: Lane::new("save", 1, Arc::clone(threads)),
         }
     }
 
@@ -140,12 +143,15 @@ impl Jobs {
     pub(crate) fn close(&self) {
         self.short.close();
         self.compact.close();
+        self.save.close();
     }
 
-    /// Waits for those that run. The engine is closed by then, which ends a compaction.
+    /// Waits for those that run. The engine is closed by then, which ends a compaction and
+    /// a checkpoint.
     pub(crate) fn join(&self) {
         self.short.join();
         self.compact.join();
+        self.save.join();
     }
 }
 

@@ -6,6 +6,7 @@
 //! registry   the command table                        commands/: rows and handlers by family
 //! answer     replies that come later                  jobs: work that no event loop may do
 //! config/    parameters, redis.conf syntax            info/: INFO
+//! pubsub/    who subscribes to what
 //! ```
 //!
 //! What is deliberately absent: a lock taken for every command (keys have latches, in the keyspace
@@ -13,9 +14,10 @@
 //!
 //! Lock order: a worker thread takes at most one of this crate's locks at a time, none while it waits
 //! for a latch; key latches may be held while the lock of the watch registry, the client registry, a
-//! client's names, the configuration (then the settings), the slow log or the error counters is
-//! taken. No lock is held while a latch is acquired or the engine is called; only `tickets.rs` asks
-//! a flush ticket, whose lock is innermost, whether it is done.
+//! client's names, the configuration (then the settings), the slow log, the error counters or the
+//! registry of subscriptions is taken. The last one is held around a mailbox's and a post's, as
+//! `pubsub/mod.rs` says. No lock is held while a latch is acquired or the engine is called; only
+//! `tickets.rs` asks a flush ticket, whose lock is innermost, whether it is done.
 
 mod ack;
 mod answer;
@@ -25,13 +27,16 @@ mod commands;
 pub mod config;
 mod cron;
 mod exec;
+mod feed;
 mod info;
 mod jobs;
 mod log;
 mod multi;
 mod net;
+mod pubsub;
 mod refusal;
 mod registry;
+mod saves;
 mod server;
 mod session;
 mod shared;

@@ -3,13 +3,19 @@
 //! EXEC takes the latches of every key its commands name and of every watched key, asks the watch
 //! list, runs the commands one after the other on one transaction, and commits one batch: all of
 //! it is in the log or none of it.
+//!
+//! Its Pub/Sub commands run after that, while the latches are still held: a message goes out when
+//! what it tells of has happened, in the order of the commits, and never for a transaction that did
+//! not commit. Data commands do not see the difference; the replies stand in the order of the queue.
 
 use std::sync::atomic::Ordering;
+
+use sluice_resp::Proto;
 
 use crate::command::{Args, CmdError, CmdResult, Command, Flags, HandlerKind, KeySpec};
 use crate::exec::{self, Call, Flow, Stop, add_latches};
 use crate::refusal::engine_error;
-use crate::registry::table;
+use crate::registry::{CommandId, table};
 use crate::session::Queue;
 
 const FLAGS: Flags = Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE).and(Flags::ALLOW_BUSY);
@@ -137,6 +143,12 @@ fn exec(call: &mut Call<'_>, _: &Args<'_>) -> CmdResult {
 
 fn run(call: &mut Call<'_>, queue: &Queue) -> Result<(), Stop> {
     let worker = &mut *call.worker;
+    let publishes = queue.commands().any(|(id, _)| is_publish(id));
+    if publishes && worker.shared.pubsub.is_congested() {
+        // It waits as a PUBLISH does.
+        call.session.stall_deadline_us = None;
+        return Err(Stop::Park);
+    }
     worker.latches.clear();
     if let Some(watches) = &call.session.watches {
         watches.add_latches(&mut worker.latches);
@@ -162,12 +174,57 @@ fn run(call: &mut Call<'_>, queue: &Queue) -> Result<(), Stop> {
         }
     }
     call.reply.array(queue.len());
+    let mut later = Vec::new();
     for (id, args) in queue.commands() {
+        if runs_after_commit(id) {
+            later.push(Later { at: call.reply.len(), proto: call.reply.proto(), id, args });
+            continue;
+        }
         // An error is the command's own reply; the others run all the same, as in Redis.
         let flow = exec::run_queued(worker, call.session, call.reply, call.place, (id, &args));
         if matches!(flow, Flow::Close | Flow::Drop) {
             call.flow = flow;
         }
     }
-    exec::commit(worker, call.session)
+    exec::commit_and_hold(worker, call.session)?;
+    if !later.is_empty() {
+        run_later(call, &later);
+    }
+    call.worker.txn.end();
+    Ok(())
+}
+
+/// A command of the queue that runs when the others are committed.
+struct Later<'a> {
+    /// Where its reply belongs, among those of the others.
+    at: usize,
+    /// HELLO may change the protocol on the way.
+    proto: Proto,
+    id: CommandId,
+    args: Vec<&'a [u8]>,
+}
+
+fn is_publish(id: CommandId) -> bool {
+    matches!(table().entry(id).row.name, "publish" | "spublish")
+}
+
+/// Commands of Pub/Sub, and PING, which answers subscribers in another form.
+fn runs_after_commit(id: CommandId) -> bool {
+    let entry = table().entry(id);
+    entry.has(Flags::PUBSUB) || entry.row.name == "ping"
+}
+
+fn run_later(call: &mut Call<'_>, later: &[Later<'_>]) {
+    let Some(first) = later.first() else { return };
+    let proto = call.reply.proto();
+    // The replies from there on are written again, with the missing ones between them.
+    let rest = call.reply.buffer_mut().split_off(first.at);
+    for (index, command) in later.iter().enumerate() {
+        call.reply.set_proto(command.proto);
+        let (id, args) = (command.id, &command.args[..]);
+        exec::run_queued(call.worker, call.session, call.reply, call.place, (id, args));
+        let end = later.get(index + 1).map_or(rest.len(), |next| next.at - first.at);
+        call.reply.buffer_mut().extend_from_slice(&rest[command.at - first.at..end]);
+    }
+    call.reply.set_proto(proto);
 }

@@ -14,6 +14,7 @@ use sluicedb::{Db, ErrorKind, Options};
 use crate::config::Config;
 use crate::log::{Level, Log};
 use crate::net::{Listener, Mailbox, Placement, Worker, bind};
+use crate::saves::Saves;
 use crate::shared::{Shared, StopMode, WorkerContext};
 use crate::stats::WorkerStats;
 
@@ -26,6 +27,7 @@ pub struct StartError(pub String);
 pub struct Server {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle>,
+    feed: JoinHandle,
 }
 
 impl fmt::Debug for Server {
@@ -72,6 +74,8 @@ impl Server {
         let keyspace =
             Keyspace::open(db.clone(), KeyspaceOptions { databases: number("databases") as u32 })
                 .map_err(|error| StartError(format!("cannot open the keyspace: {error}")))?;
+        let saves = Saves::open(Path::new(config.get("dir")))
+            .map_err(|error| StartError(format!("cannot look at the last save: {error}")))?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         // A number that was asked for is used as it is, all the time.
         let (worker_count, placement) = match number("workers") {
@@ -80,14 +84,16 @@ impl Server {
         };
         let command_count = crate::registry::table().len();
         let stats = (0..worker_count).map(|_| Arc::new(WorkerStats::new(command_count))).collect();
-        let shared = Arc::new(Shared::new(db, keyspace, &env, log, config, stats));
+        let shared = Arc::new(Shared::new(db, keyspace, &env, log, config, saves, stats));
         let _ = shared.addresses.set(addresses);
         note_recovery(&shared);
         if placement.is_some() {
             shared.active_workers.store(1, Ordering::Relaxed);
         }
+        let feed = crate::feed::start(&shared, &*env.threads)
+            .map_err(|error| StartError(format!("cannot start a thread: {error}")))?;
         let workers = start_workers(&shared, &env, listeners, placement)?;
-        Ok(Server { shared, workers })
+        Ok(Server { shared, workers, feed })
     }
 
     #[cfg(test)]
@@ -116,11 +122,14 @@ impl Server {
         let flush = match self.shared.stop_mode() {
             StopMode::Flush => true,
             StopMode::NoFlush => false,
-            // Without a log, memtables are the only copy.
-            StopMode::Default => !self.shared.settings().log,
+            // Memtables are the only copy of what is in no log.
+            StopMode::Default => {
+                !self.shared.settings().log || self.shared.db.stats().unlogged_bytes > 0
+            }
         };
         let closed = self.shared.db.close(flush);
         self.shared.jobs.join();
+        self.feed.join();
         closed.map_err(|error| StartError(format!("closing the database failed: {error}")))?;
         self.shared.note(Level::Warning, "bye bye...");
         Ok(())
@@ -187,7 +196,7 @@ fn start_workers(
         let listeners = listeners.take().unwrap_or_default();
         let placement = placement.take();
         let body = move || {
-            let cx = WorkerContext::new(Arc::clone(&shared), mailbox, stats);
+            let cx = WorkerContext::new(number, Arc::clone(&shared), mailbox, stats);
             match Worker::new(number, poll, cx, listeners, placement) {
                 Ok(worker) => worker.run(),
                 Err(error) => {

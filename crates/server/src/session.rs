@@ -11,6 +11,7 @@ use sluicedb::{Ack, Position};
 use crate::ack::AckChoice;
 use crate::answer::Awaited;
 use crate::clients::Client;
+use crate::pubsub::Subscriber;
 use crate::registry::CommandId;
 
 /// `CLIENT REPLY`.
@@ -36,6 +37,8 @@ pub(crate) struct Session {
     pub(crate) multi: Option<Box<Queue>>,
     /// Made at the first WATCH.
     pub(crate) watches: Option<WatchList>,
+    /// While it subscribes to something, or has pushes to send.
+    pub(crate) pubsub: Option<Box<Subscriber>>,
     /// When the command that waits for memtable room gives up, in monotonic microseconds;
     /// `u64::MAX`: never.
     pub(crate) stall_deadline_us: Option<u64>,
@@ -56,6 +59,7 @@ impl Session {
             reply_mode: ReplyMode::On,
             multi: None,
             watches: None,
+            pubsub: None,
             stall_deadline_us: None,
             awaited: None,
             ack: AckChoice::Default,
@@ -69,6 +73,16 @@ impl Session {
         self.unwatch();
         self.client.queued.store(-1, Ordering::Relaxed);
         self.client.queued_bytes.store(0, Ordering::Relaxed);
+    }
+
+    /// Subscribes to something.
+    pub(crate) fn is_subscriber(&self) -> bool {
+        self.pubsub.as_ref().is_some_and(|subscriber| subscriber.len() > 0)
+    }
+
+    /// EXEC is at work.
+    pub(crate) fn runs_transaction(&self) -> bool {
+        self.multi.is_none() && self.client.queued.load(Ordering::Relaxed) >= 0
     }
 
     pub(crate) fn unwatch(&mut self) {

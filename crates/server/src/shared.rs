@@ -14,6 +14,8 @@ use crate::config::{Config, Settings};
 use crate::jobs::Jobs;
 use crate::log::{Level, Log};
 use crate::net::Mailbox;
+use crate::pubsub::{Desk, Kind, Published, Registry, Urgency};
+use crate::saves::Saves;
 use crate::slowlog::SlowLog;
 use crate::stats::{ErrorStats, Rate, WorkerStats};
 use crate::tickets::Tickets;
@@ -39,6 +41,7 @@ pub(crate) struct Shared {
     /// Moves on with each change of `settings`.
     settings_version: AtomicU64,
     pub(crate) clients: Clients,
+    pub(crate) pubsub: Registry,
     pub(crate) slowlog: SlowLog,
     pub(crate) errors: ErrorStats,
     pub(crate) ops: Rate,
@@ -46,7 +49,7 @@ pub(crate) struct Shared {
     pub(crate) output_rate: Rate,
     pub(crate) expired_keys: AtomicU64,
     /// Background errors that the log has been told of.
-    pub(crate) noted_errors: Mutex<Vec<String>>,
+    pub(crate) noted_errors: Mutex<Vec<(&'static str, sluicedb::ErrorKind)>>,
     pub(crate) stats: Vec<Arc<WorkerStats>>,
     /// How many workers, the first ones, have connections.
     pub(crate) active_workers: AtomicUsize,
@@ -61,6 +64,7 @@ pub(crate) struct Shared {
     /// Flushes that can be asked about by number.
     pub(crate) tickets: Tickets,
     pub(crate) jobs: Jobs,
+    pub(crate) saves: Saves,
     /// See `answer.rs`.
     pub(crate) unanswered: Arc<AtomicUsize>,
     /// Some connection has asked for logged writes: the log is handed over at the end of turns
@@ -75,6 +79,7 @@ impl Shared {
         env: &Env,
         log: Log,
         config: Config,
+        saves: Saves,
         stats: Vec<Arc<WorkerStats>>,
     ) -> Shared {
         let clock = Arc::clone(&env.clock);
@@ -93,6 +98,7 @@ impl Shared {
             settings: RwLock::new(settings),
             settings_version: AtomicU64::new(1),
             clients: Clients::default(),
+            pubsub: Registry::new(stats.len()),
             slowlog: SlowLog::default(),
             errors: ErrorStats::default(),
             ops: Rate::default(),
@@ -112,6 +118,7 @@ impl Shared {
             peak_memory: AtomicU64::new(0),
             tickets: Tickets::default(),
             jobs: Jobs::new(&env.threads),
+            saves,
             unanswered: Arc::default(),
             log_asked_for: AtomicBool::new(false),
         }
@@ -159,6 +166,37 @@ impl Shared {
         }
     }
 
+    /// Publishes a message to a channel, from any thread and without waiting. Returns how many
+    /// subscribers get it.
+    pub(crate) fn publish(&self, channel: &[u8], payload: &[u8]) -> usize {
+        let bytes_max = self.settings().output_of_subscribers.hard;
+        let urgency = Urgency::Now { bytes_max };
+        self.publish_as(Kind::Channel, channel, payload, urgency, None).unwrap_or(0)
+    }
+
+    /// As [`publish`](Self::publish), for a worker (`from`), which looks into its own post unasked.
+    /// `None`: a worker has not kept up, and `urgency` says that this one can wait.
+    pub(crate) fn publish_as(
+        &self,
+        kind: Kind,
+        channel: &[u8],
+        payload: &[u8],
+        urgency: Urgency,
+        from: Option<usize>,
+    ) -> Option<usize> {
+        let Published::To { receivers, wake } =
+            self.pubsub.publish(kind, channel, payload, urgency)
+        else {
+            return None;
+        };
+        for worker in wake.into_iter().filter(|worker| Some(*worker) != from) {
+            if let Some(mailbox) = self.mailboxes.get().and_then(|all| all.get(worker)) {
+                mailbox.wake();
+            }
+        }
+        Some(receivers)
+    }
+
     pub(crate) fn stop_mode(&self) -> StopMode {
         *crate::lock(&self.stop_mode)
     }
@@ -186,6 +224,8 @@ pub(crate) struct WorkerContext {
     settings_version: u64,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) stats: Arc<WorkerStats>,
+    /// Subscriptions of this worker's connections.
+    pub(crate) pubsub: Desk,
     pub(crate) txn: Txn,
     pub(crate) latches: LatchSet,
     /// Unix time of the turn.
@@ -210,6 +250,7 @@ pub(crate) struct WorkerContext {
 
 impl WorkerContext {
     pub(crate) fn new(
+        number: usize,
         shared: Arc<Shared>,
         mailbox: Arc<Mailbox>,
         stats: Arc<WorkerStats>,
@@ -229,6 +270,7 @@ impl WorkerContext {
             pause: std::time::Duration::ZERO,
             executed_us: 0,
             next_wait: 1,
+            pubsub: Desk::new(number),
             shared,
             mailbox,
             stats,

@@ -21,12 +21,12 @@ use std::{
     collections::VecDeque,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use sluice_base::{Error, FileNo, Result};
+use sluice_base::{Error, ErrorKind, FileNo, Result};
 use sluice_env::{Env, File, OpenMode};
 
 use crate::{
@@ -81,6 +81,9 @@ pub(crate) struct Files {
     pub counters: Counters,
     numbers: FileNumbers,
     pool: Mutex<Pool>,
+    /// No file is made that takes room: what is left on the device is meant for somebody else.
+    /// Held for reading while room is taken, so that who sets it knows that nobody is at it.
+    growth_held: RwLock<bool>,
     /// Renames and removals one at a time, so that each is durable before the next begins.
     /// Outermost lock of this crate: taken with no other lock held.
     pub names: Mutex<()>,
@@ -118,6 +121,7 @@ impl Files {
             counters: Counters::default(),
             numbers,
             pool: Mutex::new(Pool { free: VecDeque::new(), last }),
+            growth_held: RwLock::new(false),
             names: Mutex::new(()),
         }
     }
@@ -197,8 +201,17 @@ impl Files {
     fn make(&self, number: FileNo, path: &Path, need: u64, zero: bool) -> Result<Blank> {
         let what = |e| Error::io(format!("create wal segment {number}"), e);
         let capacity = need.max(self.segment_bytes()).next_multiple_of(8);
-        let file = self.env.fs.open(path, OpenMode::CreateNew).map_err(what)?;
-        file.allocate(0, capacity).map_err(what)?;
+        let file = {
+            let held = self.growth_held.read().unwrap_or_else(PoisonError::into_inner);
+            if *held {
+                let why = "what room there is on the disk is kept for a flush; free some space";
+                let why = Error::new(ErrorKind::DiskFull, why);
+                return Err(why.context(format_args!("create wal segment {number}")));
+            }
+            let file = self.env.fs.open(path, OpenMode::CreateNew).map_err(what)?;
+            file.allocate(0, capacity).map_err(what)?;
+            file
+        };
         if zero {
             write_zeros(&*file, 0, capacity).map_err(what)?;
             file.sync_data().map_err(what)?;
@@ -276,6 +289,10 @@ impl Files {
             return Ok(());
         }
         self.env.fs.remove_file(&path).map_err(what)
+    }
+
+    pub(crate) fn hold_growth(&self, hold: bool) {
+        *self.growth_held.write().unwrap_or_else(PoisonError::into_inner) = hold;
     }
 
     pub(crate) fn now_us(&self) -> u64 {

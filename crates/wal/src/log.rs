@@ -170,6 +170,13 @@ impl Wal {
         self.shared.queue_wake.notify_all();
     }
 
+    /// From the return on, until called with false, no segment is made that takes room on the
+    /// device: who needs one is told [`ErrorKind::DiskFull`], and the log stays usable. Released
+    /// segments are reused as always.
+    pub fn hold_growth(&self, hold: bool) {
+        self.shared.files.hold_growth(hold);
+    }
+
     /// Changes the size of the segments made from now on: as [`WalOptions::segment_bytes`], and with
     /// its errors.
     pub fn set_segment_bytes(&self, bytes: u64) -> Result<()> {

@@ -150,7 +150,7 @@ fn empty(fs: &dyn Fs, tmp: &Path) -> Result<()> {
     let shown = tmp.display();
     let names = fs.read_dir(tmp).map_err(|e| Error::io(format!("list {shown}"), e))?;
     let is_ours = |name: &&String| match FileName::parse(name) {
-        Some(FileName::Wal(_)) | None => false,
+        Some(FileName::Wal(_) | FileName::Reserve) | None => false,
         Some(_) => true,
     };
     if let Some(name) = names.iter().find(|name| !is_ours(name)) {

@@ -90,6 +90,7 @@ struct Outputs<'a> {
 
 impl Outputs<'_> {
     fn add(&mut self, key: &[u8], trailer: Trailer, value: &[u8]) -> Result<()> {
+        self.give_way()?;
         if self.writer.is_none() {
             let file = self.core.next_file();
             let options = flush::table_options(&self.core.options, self.level.0);
@@ -103,6 +104,17 @@ impl Outputs<'_> {
         }
     }
 
+    /// Fails while a flush on a full disk uses the room that was kept for it.
+    fn give_way(&self) -> Result<()> {
+        match self.core.reserve.is_given_up() {
+            false => Ok(()),
+            true => Err(Error::new(
+                ErrorKind::DiskFull,
+                "the disk is full, and what room there is belongs to a flush; free some space",
+            )),
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.writer.is_none() && self.done.is_empty()
     }
@@ -112,6 +124,7 @@ impl Outputs<'_> {
     }
 
     fn cut(&mut self) -> Result<()> {
+        self.give_way()?;
         if let Some((file, writer)) = self.writer.take() {
             match writer.finish() {
                 Ok(summary) => {

@@ -16,16 +16,24 @@ use crate::{
     version::KeyRange,
 };
 use picker::{InProgress, PickInput, PickerOptions, RangePick};
-use sluice_base::{Error, ErrorKind, Level};
+use sluice_base::{Error, ErrorKind, FileNo, Level};
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 type Compaction = picker::Compaction<TableFile>;
 
-/// How long tables whose compaction failed are left alone.
-const SET_ASIDE_US: u64 = 10_000_000;
+/// How long tables whose compaction failed are left alone: doubled with each failure on the same
+/// tables, from the first to the last. A disk that was full for a moment is noticed soon, and a
+/// damaged table is not read over and over.
+const SET_ASIDE_FIRST_US: u64 = 1_000_000;
+const SET_ASIDE_LAST_US: u64 = 60_000_000;
+
+/// Most tables whose failures are counted. More means that everything fails; counting may then
+/// begin again.
+const COUNTED_MAX: usize = 1024;
 
 /// Longest sleep of a manual compaction before it looks again.
 const BUSY_WAIT: Duration = Duration::from_millis(200);
@@ -37,6 +45,8 @@ struct State {
     /// Compactions that failed; they stay in progress until the given moment (monotonic
     /// microseconds), so that no other touches their tables.
     aside: Vec<(u64, Compaction)>,
+    /// How often a compaction failed since it last succeeded, by the number of its oldest input.
+    failures: HashMap<FileNo, u32>,
 }
 
 /// A compaction to be done.
@@ -60,7 +70,7 @@ impl Compactions {
     fn take(&self, core: &Core) -> Option<Job> {
         let mut state = self.state();
         let now = core.env.clock.monotonic_us();
-        let State { in_progress, aside } = &mut *state;
+        let State { in_progress, aside, .. } = &mut *state;
         aside.retain(|(until, compaction)| {
             if *until <= now {
                 in_progress.finish(compaction);
@@ -119,12 +129,36 @@ impl Compactions {
     }
 
     fn finish(&self, compaction: &Compaction) {
-        self.state().in_progress.finish(compaction);
+        let mut state = self.state();
+        state.in_progress.finish(compaction);
+        state.failures.remove(&oldest_input(compaction));
     }
 
+    /// Leaves the tables of a failed compaction alone for a while.
     fn set_aside(&self, compaction: Compaction, now_us: u64) {
-        self.state().aside.push((now_us + SET_ASIDE_US, compaction));
+        let mut state = self.state();
+        if state.failures.len() >= COUNTED_MAX {
+            state.failures.clear();
+        }
+        let failures = state.failures.entry(oldest_input(&compaction)).or_default();
+        let wait = (SET_ASIDE_FIRST_US << (*failures).min(10)).min(SET_ASIDE_LAST_US);
+        *failures += 1;
+        state.aside.push((now_us + wait, compaction));
     }
+
+    /// Lets whatever was set aside be tried at once: somebody asks for it.
+    pub(crate) fn retry_now(&self) {
+        for (until, _) in &mut self.state().aside {
+            *until = 0;
+        }
+    }
+}
+
+/// What stands for a compaction from one attempt to the next. New tables may join the next one,
+/// the oldest stays: a failed compaction changes nothing.
+fn oldest_input(compaction: &Compaction) -> FileNo {
+    let inputs = compaction.inputs.iter().flat_map(|(_, handles)| handles);
+    inputs.map(|handle| handle.meta.file).min().unwrap_or(FileNo(0))
 }
 
 fn picker_options(core: &Core) -> PickerOptions {
@@ -180,6 +214,9 @@ pub(crate) fn compact_range(core: &Arc<Core>, slot: usize, range: KeyRange<'_>) 
 
 /// Does the most urgent compaction, if any is due.
 pub(crate) fn run_one(core: &Arc<Core>) -> Progress {
+    if core.reserve.is_given_up() {
+        return Progress::Idle; // what room there is belongs to a flush: see reserve.rs
+    }
     let Some(job) = core.compactions.take(core) else { return Progress::Idle };
     match run(core, &job) {
         Ok(()) => {

@@ -183,7 +183,7 @@ pub enum Event {
     },
     /// A background job failed. It is tried again.
     BackgroundError {
-        /// `flush`, `compaction`, or `log` for the release of its segments.
+        /// As [`crate::BackgroundError::job`]: `flush`, `compaction`, or `log-release`.
         job: &'static str,
         /// The kind of the error.
         kind: ErrorKind,

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     Result,
     core::Core,
+    reserve,
     stats::CfFlush,
     tables::VersionState,
     version::{CfEdit, VersionEdit},
@@ -20,17 +21,19 @@ pub(crate) fn run_one(core: &Arc<Core>) -> Progress {
     let log_failed = rescue::begin(core);
     let sealed = !log_failed && triggers::look(core);
     match core.flushes.take(core.env.clock.monotonic_us(), log_failed) {
-        Work::Build(group) => match build_group(core, &group) {
-            Ok(built) => {
-                group.set_built(built);
-                install_ready(core);
-                Progress::Done
+        Work::Build(group) => {
+            match reserve::with_room(core, group.id, || build_group(core, &group)) {
+                Ok(built) => {
+                    group.set_built(built);
+                    install_ready(core);
+                    Progress::Done
+                }
+                Err(error) => {
+                    failed(core, &group, &error);
+                    Progress::Done
+                }
             }
-            Err(error) => {
-                failed(core, &group, &error);
-                Progress::Done
-            }
-        },
+        }
         Work::Install => {
             install_ready(core);
             Progress::Done
@@ -56,7 +59,8 @@ pub(crate) enum Progress {
 fn failed(core: &Core, group: &FlushGroup, error: &Error) {
     core.stats.flush_failures.add(1);
     core.health.background_error("flush", error);
-    group.fail(error, core.env.clock.monotonic_us(), &core.events);
+    reserve::failed(core, group.id);
+    core.flushes.fail(group, error, core.env.clock.monotonic_us(), &core.events);
     // Room that this flush was to make does not come: whoever waits for it must hear why (P6).
     core.end_turn();
 }
@@ -137,10 +141,12 @@ fn install_ready(core: &Arc<Core>) {
                 return; // whoever builds the last one installs them all
             }
         }
-        match install(core, &ready, together) {
+        let first = ready[0].0.id;
+        match reserve::with_room(core, first, || install(core, &ready, together)) {
             Ok(reports) => {
                 drop(installing);
                 core.health.background_ok("flush");
+                ready.iter().for_each(|(group, _)| reserve::installed(core, group.id));
                 for ((group, built), report) in ready.iter().zip(reports) {
                     count(core, group, built, &report);
                     core.events.flush_end(group, &report);
@@ -235,11 +241,11 @@ fn install(core: &Arc<Core>, ready: &[Ready], log_failed: bool) -> Result<Vec<Fl
 fn release(core: &Core, oldest: SeqNo) -> u64 {
     match core.wal.release(oldest) {
         Ok(bytes) => {
-            core.health.background_ok("log");
+            core.health.background_ok("log-release");
             bytes
         }
         Err(error) => {
-            core.health.background_error("log", &error);
+            core.health.background_error("log-release", &error);
             0
         }
     }

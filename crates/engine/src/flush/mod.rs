@@ -17,6 +17,10 @@
 //! 4. the read state swapped;
 //! 5. log segments released, waiters and writers woken.
 //!
+//! A build or an install that finds the disk full is run once more with the room that is kept for
+//! it (reserve.rs). What fails keeps its place and is tried again with backoff, and everyone who
+//! waits for it, or for a younger group, hears of it.
+//!
 //! Without a log nothing but tables survives, so while unlogged data exists every seal takes all
 //! families: one edit installs the whole cut, and P1 holds with the log off as well.
 
@@ -338,8 +342,7 @@ pub(crate) fn flush(core: &Arc<Core>, request: &FlushRequest) -> Result<FlushTic
             // the log from the log's own thread.
             core.wal.request_sync(lsn, Box::new(synced));
         }
-        core.flushes.retry_now();
-        core.background.wake_flush();
+        core.retry_now();
         return Ok(ticket);
     }
 }

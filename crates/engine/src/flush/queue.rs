@@ -147,7 +147,7 @@ impl FlushGroup {
 
     /// Reports a failed attempt to everyone who waits, and puts the group back in its place for
     /// another one. What was built stays built: only the install is tried again then.
-    pub(crate) fn fail(&self, error: &Error, now_us: u64, events: &Hub) {
+    fn fail(&self, error: &Error, now_us: u64, events: &Hub) {
         let (tickets, attempts, wait) = {
             let mut progress = self.progress();
             if matches!(progress.stage, Stage::Building) {
@@ -339,6 +339,21 @@ impl FlushQueue {
     pub(crate) fn pop(&self, group: &FlushGroup) {
         let front = self.groups().pop_front();
         assert!(front.is_some_and(|front| front.id == group.id), "installs go in order");
+    }
+
+    /// Reports a failed attempt of `group` to those who wait for it and for younger groups: none of
+    /// these is installed before it, however often that has to be tried (P6).
+    pub(crate) fn fail(&self, group: &FlushGroup, error: &Error, now_us: u64, events: &Hub) {
+        // Taken before anybody hears: who hears and asks again must not hear of the old failure.
+        let behind: Vec<FlushTicket> = {
+            let groups = self.groups();
+            let behind = groups.iter().filter(|other| other.id > group.id);
+            behind.flat_map(|other| std::mem::take(&mut other.progress().tickets)).collect()
+        };
+        group.fail(error, now_us, events);
+        for ticket in behind {
+            ticket.finish(Err(error.duplicate().context("an older flush comes first and failed")));
+        }
     }
 
     /// Lets whatever waits after a failed attempt be tried at once: somebody asks for it.

@@ -64,7 +64,7 @@ pub(super) fn finish(core: &Arc<Core>) -> Progress {
             core.end_turn();
         }
         Err(error) => {
-            core.health.log_failed(&error);
+            core.health.heal_failed(&error);
             core.flushes.set_heal_not_before_us(now + RETRY_US);
         }
     }

@@ -54,7 +54,7 @@ pub(super) fn look(core: &Arc<Core>) -> bool {
     let ends = replay_bytes
         .is_some_and(|max| core.wal.segments().last().is_some_and(|active| active.bytes > max / 4));
     if ends && let Err(error) = core.wal.rotate() {
-        core.health.background_error("log", &error);
+        core.health.background_error("log-release", &error);
     }
     let mut state = core.commit.lock();
     if state.closed {

@@ -7,7 +7,7 @@ use sluice_base::FileNo;
 /// A file of the database, by its name in the directory.
 ///
 /// ```text
-///   CURRENT   CURRENT.tmp   LOCK   MANIFEST-000012   000007.sst   000009.wal
+///   CURRENT   CURRENT.tmp   LOCK   RESERVE   MANIFEST-000012   000007.sst   000009.wal
 /// ```
 /// Numbers have at least six digits and no more than they need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,6 +18,8 @@ pub enum FileName {
     CurrentTmp,
     /// Held locked while the database is open.
     Lock,
+    /// Room for a flush that finds the disk full; holds nothing.
+    Reserve,
     Manifest(FileNo),
     Table(FileNo),
     Wal(FileNo),
@@ -30,6 +32,7 @@ impl FileName {
             "CURRENT" => FileName::Current,
             "CURRENT.tmp" => FileName::CurrentTmp,
             "LOCK" => FileName::Lock,
+            "RESERVE" => FileName::Reserve,
             _ => {
                 if let Some(digits) = name.strip_prefix("MANIFEST-") {
                     FileName::Manifest(file_no(digits)?)
@@ -47,7 +50,7 @@ impl FileName {
     pub fn file_no(self) -> Option<FileNo> {
         match self {
             FileName::Manifest(no) | FileName::Table(no) | FileName::Wal(no) => Some(no),
-            FileName::Current | FileName::CurrentTmp | FileName::Lock => None,
+            FileName::Current | FileName::CurrentTmp | FileName::Lock | FileName::Reserve => None,
         }
     }
 }
@@ -64,6 +67,7 @@ impl fmt::Display for FileName {
             FileName::Current => f.write_str("CURRENT"),
             FileName::CurrentTmp => f.write_str("CURRENT.tmp"),
             FileName::Lock => f.write_str("LOCK"),
+            FileName::Reserve => f.write_str("RESERVE"),
             FileName::Manifest(no) => write!(f, "MANIFEST-{no}"),
             FileName::Table(no) => write!(f, "{no}.sst"),
             FileName::Wal(no) => write!(f, "{no}.wal"),
@@ -77,9 +81,15 @@ mod tests {
 
     #[test]
     fn every_name_parses_back_and_nothing_else_does() {
-        for name in
-            ["CURRENT", "CURRENT.tmp", "LOCK", "MANIFEST-000012", "1234567.sst", "000001.wal"]
-        {
+        for name in [
+            "CURRENT",
+            "CURRENT.tmp",
+            "LOCK",
+            "RESERVE",
+            "MANIFEST-000012",
+            "1234567.sst",
+            "000001.wal",
+        ] {
             assert_eq!(FileName::parse(name).unwrap().to_string(), name);
         }
         for name in [

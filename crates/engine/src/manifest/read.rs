@@ -109,7 +109,7 @@ fn refuse_lost_current<T>(fs: &dyn Fs, dir: &Path, files: &[FileName]) -> Result
                     }
                 }
             }
-            FileName::Current | FileName::CurrentTmp | FileName::Lock => false,
+            FileName::Current | FileName::CurrentTmp | FileName::Lock | FileName::Reserve => false,
         };
         if is_used {
             return Err(Error::corruption(

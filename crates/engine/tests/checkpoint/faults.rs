@@ -182,7 +182,7 @@ fn one_call_fails(scene: Scene, way: Way, n: u64) -> bool {
     fill(&db, &mut model, &mut rng, 5, true);
     db.flush(sluicedb::FlushRequest::default()).unwrap();
     settle(&db);
-    assert_eq!(db.stats().background_errors, Vec::<String>::new(), "{label}");
+    assert_eq!(db.stats().background_errors, Vec::new(), "{label}");
     !struck
 }
 

@@ -38,6 +38,8 @@ pub fn world(background: Background) -> World {
         wal_sync_interval: Duration::ZERO,
         l0_compaction_trigger: 1000,
         l0_stop: 10_000,
+        // A full disk is full.
+        reserve_bytes: Some(0),
         ..Options::default()
     };
     World { fs, clock, db: Db::open("/db", options).unwrap() }

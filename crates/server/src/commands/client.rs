@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use sluice_resp::parse_i64;
 
-use super::client_kill::{is_type, kill};
+use super::client_kill::{class, kill};
 use super::connection::{check_name, set_ack};
 use super::container::{ADMIN, BASE, HELP, container, help as write_help, row};
 use crate::ack::AckChoice;
@@ -115,7 +115,7 @@ fn list(call: &mut Call<'_>, args: &Args<'_>) -> CmdResult {
     match &args[2..] {
         [] => {}
         [option, value] if option.eq_ignore_ascii_case(b"type") => {
-            kind = Some(is_type(value)?);
+            kind = Some(class(value)?);
         }
         [option, values @ ..] if option.eq_ignore_ascii_case(b"id") && !values.is_empty() => {
             let parse = |value: &&[u8]| {
@@ -130,12 +130,10 @@ fn list(call: &mut Call<'_>, args: &Args<'_>) -> CmdResult {
     }
     publish_own(call);
     let mut out = Vec::new();
-    // All connections are normal ones: there are neither replicas nor subscribers.
-    if kind != Some(false) {
-        for client in call.worker.shared.clients.all() {
-            if ids.as_ref().is_none_or(|ids| ids.contains(&client.id)) {
-                client.line(call.worker.now_ms, &mut out);
-            }
+    for client in call.worker.shared.clients.all() {
+        let is_asked_for = ids.as_ref().is_none_or(|ids| ids.contains(&client.id));
+        if is_asked_for && kind.is_none_or(|class| class.takes(&client)) {
+            client.line(call.worker.now_ms, &mut out);
         }
     }
     call.reply.verbatim(&out);

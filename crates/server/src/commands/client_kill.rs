@@ -15,8 +15,7 @@ struct Filter {
     id: Option<u64>,
     peer: Option<Vec<u8>>,
     local: Option<Vec<u8>>,
-    /// Whether the type asked for is that of our connections.
-    normal: Option<bool>,
+    class: Option<Class>,
     age_seconds: Option<u64>,
     keep_me: bool,
 }
@@ -29,7 +28,7 @@ impl Filter {
         self.id.is_none_or(|id| id == client.id)
             && is(&self.peer, client.peer)
             && is(&self.local, client.local)
-            && self.normal != Some(false)
+            && self.class.is_none_or(|class| class.takes(client))
             && self
                 .age_seconds
                 .is_none_or(|age| now_ms.saturating_sub(client.created_ms) / 1000 >= age)
@@ -37,14 +36,35 @@ impl Filter {
     }
 }
 
-/// Whether a client type is that of all our connections.
-pub(super) fn is_type(name: &[u8]) -> Result<bool, CmdError> {
+/// A type of client.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    Normal,
+    Subscriber,
+    /// Masters and replicas: there are none.
+    Absent,
+}
+
+impl Class {
+    pub(super) fn takes(self, client: &Client) -> bool {
+        match self {
+            Class::Normal => !client.is_subscriber(),
+            Class::Subscriber => client.is_subscriber(),
+            Class::Absent => false,
+        }
+    }
+}
+
+pub(super) fn class(name: &[u8]) -> Result<Class, CmdError> {
     let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
     if is("normal") {
-        return Ok(true);
+        return Ok(Class::Normal);
     }
-    if ["master", "replica", "slave", "pubsub"].into_iter().any(is) {
-        return Ok(false);
+    if is("pubsub") {
+        return Ok(Class::Subscriber);
+    }
+    if ["master", "replica", "slave"].into_iter().any(is) {
+        return Ok(Class::Absent);
     }
     Err(CmdError::new(format!("ERR Unknown client type '{}'", String::from_utf8_lossy(name))))
 }
@@ -62,7 +82,7 @@ fn parse_filter(pairs: &[&[u8]]) -> Result<Filter, CmdError> {
         } else if is("laddr") {
             filter.local = Some(value.to_vec());
         } else if is("type") {
-            filter.normal = Some(is_type(value)?);
+            filter.class = Some(class(value)?);
         } else if is("user") {
             if *value != b"default" {
                 return Err(CmdError::new(format!(

@@ -73,6 +73,13 @@ pub(crate) const COMMANDS: &[Command] = &[
 ];
 
 fn ping(call: &mut Call<'_>, args: &Args<'_>) -> CmdResult {
+    if args.len() <= 2 && call.reply.proto() == Proto::Resp2 && call.session.is_subscriber() {
+        // In the form of a message: such a client reads nothing else.
+        call.reply.array(2);
+        call.reply.bulk(b"pong");
+        call.reply.bulk(args.get(1).copied().unwrap_or_default());
+        return Ok(());
+    }
     match args {
         [_] => call.reply.simple("PONG"),
         [_, text] => call.reply.bulk(text),
@@ -109,6 +116,7 @@ fn quit(call: &mut Call<'_>, _: &Args<'_>) -> CmdResult {
 
 fn reset(call: &mut Call<'_>, _: &Args<'_>) -> CmdResult {
     call.session.end_transaction();
+    super::pubsub::unsubscribe_silently(call);
     call.session.db = 0;
     call.session.reply_mode = ReplyMode::On;
     call.session.authenticated = call.worker.settings.password.is_empty();

@@ -103,7 +103,7 @@ fn describe_keys(reply: &mut ReplyBuf, entry: &Entry) {
     let keys = entry.row.keys;
     reply.map(3);
     reply.bulk(b"flags");
-    simple_set(reply, &key_flags(entry));
+    simple_set(reply, key_flags(entry));
     reply.bulk(b"begin_search");
     reply.map(2);
     reply.bulk(b"type");
@@ -202,7 +202,7 @@ fn keys_of<'a>(args: &Args<'a>) -> Result<(&'static Entry, Vec<&'a [u8]>), CmdEr
             .ok_or(CmdError::new("ERR Invalid command specified"))?,
         _ => top,
     };
-    if entry.row.keys.first == 0 {
+    if entry.row.keys.first == 0 || entry.has(Flags::PUBSUB) {
         return Err(CmdError::new("ERR The command has no key arguments"));
     }
     if !arity_fits(&entry.row, args.len()) {
@@ -225,7 +225,7 @@ fn getkeysandflags(call: &mut Call<'_>, args: &Args<'_>) -> CmdResult {
     for key in keys {
         call.reply.array(2);
         call.reply.bulk(key);
-        simple_set(call.reply, &key_flags(entry));
+        simple_set(call.reply, key_flags(entry));
     }
     Ok(())
 }

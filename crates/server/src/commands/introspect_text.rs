@@ -4,11 +4,12 @@ use crate::command::Flags;
 use crate::registry::{Entry, table};
 
 /// Flags that Redis knows, in Redis's order.
-const FLAG_NAMES: [(Flags, &str); 14] = [
+const FLAG_NAMES: [(Flags, &str); 15] = [
     (Flags::WRITE, "write"),
     (Flags::READONLY, "readonly"),
     (Flags::DENYOOM, "denyoom"),
     (Flags::ADMIN, "admin"),
+    (Flags::PUBSUB, "pubsub"),
     (Flags::NOSCRIPT, "noscript"),
     (Flags::BLOCKING, "blocking"),
     (Flags::LOADING, "loading"),
@@ -56,6 +57,9 @@ pub(super) fn categories(entry: &Entry) -> Vec<&'static str> {
     if is_admin {
         names.push("@admin");
     }
+    if entry.has(Flags::PUBSUB) {
+        names.push("@pubsub");
+    }
     names.push(if entry.has(Flags::FAST) { "@fast" } else { "@slow" });
     if entry.has(Flags::BLOCKING) {
         names.push("@blocking");
@@ -71,16 +75,20 @@ pub(super) fn categories(entry: &Entry) -> Vec<&'static str> {
     names
 }
 
-/// How a command uses its keys: the two flags of a key specification.
-pub(super) fn key_flags(entry: &Entry) -> [&'static str; 2] {
+/// How a command uses its keys: the flags of a key specification.
+pub(super) fn key_flags(entry: &Entry) -> &'static [&'static str] {
+    if entry.has(Flags::PUBSUB) {
+        // Shard channels: they have a place in a cluster as keys have, and are none.
+        return &["not_key"];
+    }
     if !entry.has(Flags::WRITE) {
-        return ["RO", "access"];
+        return &["RO", "access"];
     }
     match entry.row.name {
-        "del" | "unlink" | "getdel" => ["RM", "delete"],
-        "set" | "mset" | "setex" | "psetex" => ["OW", "update"],
-        "setnx" | "msetnx" => ["OW", "insert"],
-        _ => ["RW", "update"],
+        "del" | "unlink" | "getdel" => &["RM", "delete"],
+        "set" | "mset" | "setex" | "psetex" => &["OW", "update"],
+        "setnx" | "msetnx" => &["OW", "insert"],
+        _ => &["RW", "update"],
     }
 }
 

@@ -18,7 +18,9 @@ mod memtable;
 mod memtable_args;
 mod memtable_report;
 mod observe;
+pub(crate) mod pubsub;
 mod rows;
+mod save;
 #[cfg(test)]
 mod scripts;
 mod server;
@@ -27,7 +29,7 @@ pub(crate) mod strings;
 use crate::command::Command;
 
 /// Every family's rows.
-pub(crate) const ALL: [&[Command]; 12] = [
+pub(crate) const ALL: [&[Command]; 14] = [
     strings::COMMANDS,
     keys::COMMANDS,
     crate::multi::COMMANDS,
@@ -36,6 +38,8 @@ pub(crate) const ALL: [&[Command]; 12] = [
     config::COMMANDS,
     introspect::COMMANDS,
     observe::COMMANDS,
+    pubsub::COMMANDS,
+    save::COMMANDS,
     server::COMMANDS,
     memtable::COMMANDS,
     log::COMMANDS,
@@ -43,12 +47,13 @@ pub(crate) const ALL: [&[Command]; 12] = [
 ];
 
 /// Every container's subcommands, with the container's name.
-pub(crate) const SUBCOMMANDS: [&[(&str, Command)]; 7] = [
+pub(crate) const SUBCOMMANDS: [&[(&str, Command)]; 8] = [
     keys::SUBCOMMANDS,
     client::SUBCOMMANDS,
     config::SUBCOMMANDS,
     introspect::SUBCOMMANDS,
     observe::SUBCOMMANDS,
+    pubsub::SUBCOMMANDS,
     memtable::SUBCOMMANDS,
     log::SUBCOMMANDS,
 ];

@@ -1,4 +1,4 @@
-//! Commands about the server: TIME, INFO, SHUTDOWN, ROLE, REPLICAOF, LASTSAVE, WAIT,
+//! Commands about the server: TIME, INFO, SHUTDOWN, ROLE, REPLICAOF, WAIT,
 //! LOLWUT, DEBUG.
 
 use sluice_resp::parse_i64;
@@ -28,8 +28,6 @@ pub(crate) const COMMANDS: &[Command] = &[
         "Configures a server as replica of another, or promotes it to a master.", "O(1)", replicaof),
     row(("slaveof", 3, ADMIN), GROUP, "1.0.0",
         "Sets a server as a replica of another, or promotes it to being a master.", "O(1)", replicaof),
-    row(("lastsave", 1, Flags::LOADING.and(Flags::STALE).and(Flags::FAST)), GROUP, "1.0.0",
-        "Returns the Unix timestamp of the last successful save to disk.", "O(1)", lastsave),
     row(("wait", 3, Flags::NOSCRIPT), "generic", "3.0.0",
         "Returns how many replicas have acknowledged the connection's writes.", "O(1)", wait),
     row(("lolwut", -1, Flags::FAST), GROUP, "5.0.0",
@@ -102,12 +100,6 @@ fn replicaof(call: &mut Call<'_>, args: &Args<'_>) -> CmdResult {
         return Err(CmdError::new("ERR replication is not supported yet"));
     }
     call.reply.ok();
-    Ok(())
-}
-
-/// The log and the tables are the save: there is no older one to speak of.
-fn lastsave(call: &mut Call<'_>, _: &Args<'_>) -> CmdResult {
-    call.reply.integer((call.worker.shared.started_ms / 1000) as i64);
     Ok(())
 }
 

@@ -25,6 +25,15 @@ pub enum Fsync {
     No,
 }
 
+/// How much unsent output closes a connection: more than `hard` bytes, or more than `soft` for
+/// `soft_time`; 0: no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutputLimit {
+    pub hard: usize,
+    pub soft: usize,
+    pub soft_time: Duration,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     pub databases: u32,
@@ -34,10 +43,9 @@ pub struct Settings {
     pub tcp_keepalive: Duration,
     pub bulk_bytes_max: usize,
     pub query_bytes_max: usize,
-    /// `client-output-buffer-limit normal`: close above `hard`, or above `soft` for `soft_time`.
-    pub output_hard: usize,
-    pub output_soft: usize,
-    pub output_soft_time: Duration,
+    /// `client-output-buffer-limit normal`, and `pubsub` for connections that subscribe.
+    pub output: OutputLimit,
+    pub output_of_subscribers: OutputLimit,
     /// Above this much unsent output a client's commands wait until it reads; 0: never.
     pub output_pause: usize,
     pub password: Vec<u8>,
@@ -58,15 +66,19 @@ impl Settings {
         let size = |name: &str| usize::try_from(number(name)).unwrap_or(usize::MAX);
         let seconds = |name: &str| Duration::from_secs(number(name).max(0) as u64);
         let yes = |name: &str| config.get(name) == "yes";
-        // The first group is `normal hard soft seconds`.
-        let limits: Vec<u64> = config
-            .get("client-output-buffer-limit")
-            .split_whitespace()
-            .take(4)
-            .skip(1)
-            .map(|word| parse_memory(word).unwrap_or(0))
-            .collect();
-        let limit = |index: usize| limits.get(index).copied().unwrap_or(0);
+        // Groups of `class hard soft seconds`.
+        let limits: Vec<&str> =
+            config.get("client-output-buffer-limit").split_whitespace().collect();
+        let output = |class: &str| {
+            let group = limits.chunks(4).find(|group| group.first() == Some(&class));
+            let word = |index: usize| group.and_then(|group| group.get(index));
+            let value = |index: usize| word(index).and_then(|word| parse_memory(word)).unwrap_or(0);
+            OutputLimit {
+                hard: value(1) as usize,
+                soft: value(2) as usize,
+                soft_time: Duration::from_secs(value(3)),
+            }
+        };
         Settings {
             databases: number("databases") as u32,
             maxclients: size("maxclients"),
@@ -74,9 +86,8 @@ impl Settings {
             tcp_keepalive: seconds("tcp-keepalive"),
             bulk_bytes_max: size("proto-max-bulk-len"),
             query_bytes_max: size("client-query-buffer-limit"),
-            output_hard: limit(0) as usize,
-            output_soft: limit(1) as usize,
-            output_soft_time: Duration::from_secs(limit(2)),
+            output: output("normal"),
+            output_of_subscribers: output("pubsub"),
             output_pause: size("client-output-buffer-pause"),
             password: config.get("requirepass").as_bytes().to_vec(),
             protected: yes("protected-mode"),

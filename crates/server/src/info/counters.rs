@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::Section;
+use crate::pubsub::Kind;
 use crate::registry::table;
 use crate::shared::Shared;
 
@@ -28,8 +29,9 @@ pub(super) fn stats(shared: &Shared, out: &mut Section) {
     out.line("evicted_keys", 0);
     out.line("keyspace_hits", 0);
     out.line("keyspace_misses", 0);
-    out.line("pubsub_channels", 0);
-    out.line("pubsub_patterns", 0);
+    out.line("pubsub_channels", shared.pubsub.count(Kind::Channel));
+    out.line("pubsub_patterns", shared.pubsub.count(Kind::Pattern));
+    out.line("pubsubshard_channels", shared.pubsub.count(Kind::Shard));
     out.line("latest_fork_usec", 0);
     out.line("total_forks", 0);
     out.line("total_error_replies", errors);

@@ -58,6 +58,7 @@ pub(super) fn clients(shared: &Shared, out: &mut Section) {
     );
     out.line("blocked_clients", waiting);
     out.line("tracking_clients", 0);
+    out.line("pubsub_clients", all.iter().filter(|client| client.is_subscriber()).count());
     out.line("clients_in_timeout_table", 0);
 }
 
@@ -110,12 +111,18 @@ pub(super) fn persistence(shared: &Shared, out: &mut Section) {
     let positions = shared.db.positions();
     out.line("loading", 0);
     out.line("async_loading", 0);
-    out.line("rdb_changes_since_last_save", 0);
-    out.line("rdb_bgsave_in_progress", 0);
-    out.line("rdb_last_save_time", shared.started_ms / 1000);
-    out.line("rdb_last_bgsave_status", "ok");
-    out.line("rdb_last_bgsave_time_sec", -1);
-    out.line("rdb_current_bgsave_time_sec", -1);
+    let save = shared.saves.state();
+    let saved = save.last_position.map_or(0, |position| position.seq.0);
+    let second = |us: u64| (us / 1_000_000) as i64;
+    let running =
+        save.running_since_us.map(|since| shared.clock.monotonic_us().saturating_sub(since));
+    out.line("rdb_changes_since_last_save", positions.visible.seq.0.saturating_sub(saved));
+    out.line("rdb_bgsave_in_progress", u8::from(running.is_some()));
+    out.line("rdb_last_save_time", save.last_ms.unwrap_or(shared.started_ms) / 1000);
+    out.line("rdb_last_bgsave_status", if save.failed { "err" } else { "ok" });
+    out.line("rdb_last_bgsave_time_sec", save.last_took_us.map_or(-1, second));
+    out.line("rdb_current_bgsave_time_sec", running.map_or(-1, second));
+    out.line("rdb_saves", save.count);
     out.line("aof_enabled", u8::from(settings.log));
     out.line("aof_rewrite_in_progress", 0);
     out.line("aof_rewrite_scheduled", 0);
@@ -123,7 +130,7 @@ pub(super) fn persistence(shared: &Shared, out: &mut Section) {
     out.line("aof_current_rewrite_time_sec", -1);
     out.line("aof_last_bgrewrite_status", "ok");
     let errors = &engine.background_errors;
-    let log_fails = errors.iter().any(|error| error.starts_with("log: "));
+    let log_fails = errors.iter().any(|error| error.job == "log");
     out.line("aof_last_write_status", if log_fails { "err" } else { "ok" });
     out.line("position_visible", positions.visible);
     out.line("position_durable", positions.durable);
@@ -133,9 +140,15 @@ pub(super) fn persistence(shared: &Shared, out: &mut Section) {
     out.line("table_bytes", engine.table_bytes);
     out.line("flushes", engine.flushes);
     out.line("compactions", engine.compactions);
+    out.line("reserved_bytes", engine.reserved_bytes);
     out.line("background_errors", errors.len());
     for (index, error) in errors.iter().enumerate() {
-        out.line(&format!("background_error_{index}"), error.replace(['\r', '\n'], " "));
+        let line = format!("background_error_{index}");
+        out.line(&line, error.to_string().replace(['\r', '\n'], " "));
+        out.line(&format!("{line}_kind"), error.kind.name());
+        out.line(&format!("{line}_attempts"), error.attempts);
+        out.line(&format!("{line}_since"), error.since_unix_ms / 1000);
+        out.line(&format!("{line}_blocks_writes"), u8::from(error.blocks_writes));
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) enum Wait {
     No,
     /// For memtable room, until a moment in monotonic microseconds (`u64::MAX`: for ever).
     Room { deadline_us: u64 },
+    /// For room in the post of a worker that does not keep up with published messages.
+    PostRoom,
     /// For a completion of this number, whose reply comes next; until a moment (`u64::MAX`: for
     /// ever), whose reply the session has.
     Done { wait: u64, deadline_us: u64 },
@@ -111,7 +113,7 @@ impl Conn {
     /// When its wait ends by itself, in monotonic microseconds; `u64::MAX`: not by a moment.
     pub(crate) fn wait_deadline_us(&self) -> u64 {
         match self.wait {
-            Wait::No => u64::MAX,
+            Wait::No | Wait::PostRoom => u64::MAX,
             Wait::Sleep { until_us: deadline_us }
             | Wait::Room { deadline_us }
             | Wait::Done { deadline_us, .. } => deadline_us,
@@ -159,15 +161,19 @@ impl Conn {
 
     /// Whether the output is longer than the limits of `client-output-buffer-limit` allow.
     pub(crate) fn is_over_limit(&mut self, settings: &Settings, now_us: u64) -> bool {
-        let unsent = self.unsent();
-        if settings.output_hard > 0 && unsent > settings.output_hard {
+        let unsent = self.unsent() + self.kept_back();
+        let limit = match self.session.is_subscriber() {
+            true => &settings.output_of_subscribers,
+            false => &settings.output,
+        };
+        if limit.hard > 0 && unsent > limit.hard {
             return true;
         }
-        if settings.output_soft == 0 || unsent <= settings.output_soft {
+        if limit.soft == 0 || unsent <= limit.soft {
             self.soft_since_us = None;
             return false;
         }
         let since = *self.soft_since_us.get_or_insert(now_us);
-        now_us.saturating_sub(since) > settings.output_soft_time.as_micros() as u64
+        now_us.saturating_sub(since) > limit.soft_time.as_micros() as u64
     }
 }

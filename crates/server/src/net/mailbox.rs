@@ -21,6 +21,8 @@ pub(crate) enum Message {
     Durable { turn: u64, result: Result<(), String> },
     /// Memtable room may be there again.
     Room,
+    /// A worker's post has room for publishers again.
+    PostRoom,
     /// What the connection at `place` waits for under the number `wait` is done.
     Done { place: usize, wait: u64, outcome: Outcome },
     /// `CLIENT KILL`.

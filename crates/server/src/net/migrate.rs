@@ -10,6 +10,8 @@
 //! unread input and unsent output with it, so the client sees nothing of it. Its socket is taken for
 //! readable and writable at the new place: an edge that came in between belongs to nobody else.
 //!
+//! A connection that subscribes moves under a lock that stops publishing: see `deliver.rs`.
+//!
 //! `CLIENT KILL` may aim at the giver while the connection is on its way. The killer marks the
 //! record and then looks whose it is; the taker says that it is its own and then looks for the
 //! mark. Both in sequentially consistent order, so one of the two sees the other.
@@ -73,7 +75,10 @@ impl Worker {
         self.cx.stats.clients.fetch_sub(1, Ordering::Relaxed);
         self.live -= 1;
         self.freed.push(place);
-        mailbox.send(Message::Moved(conn));
+        match conn.session.is_subscriber() {
+            true => self.move_subscriber(place, conn, (number, &mailbox)),
+            false => mailbox.send(Message::Moved(conn)),
+        }
         true
     }
 
@@ -88,7 +93,13 @@ impl Worker {
             }
             self.cx.shared.clients.remove(conn.session.client.id);
             self.cx.stats.clients.fetch_sub(1, Ordering::Relaxed);
+            self.unsubscribe_closed(place, &mut conn);
             return;
+        }
+        if let Some(subscriber) = &conn.session.pubsub {
+            self.cx.pubsub.take_over(subscriber, place);
+            // It may bring messages of its own: see net/deliver.rs.
+            self.cx.ran_data = true;
         }
         let client = &conn.session.client;
         client.worker.store(self.number, Ordering::SeqCst);

@@ -4,7 +4,8 @@
 //!            accepts          ┌── worker 0: poll ─ read ─ parse ─ execute ─ log ─ write ──┐
 //! listeners ─────────▶ least  ├── worker 1: …                                             │
 //!                      loaded └── worker n: …       ◀── mailbox + waker: new and moved    ─┘
-//!                      active                           connections, durable, room, flush done, kill
+//!                      active                           connections, durable, room, flush done, kill;
+//!                                      ◀── post: published messages (deliver.rs)
 //! ```
 //!
 //! Worker 0 accepts for all and hands each connection to the active worker with the fewest. With
@@ -15,6 +16,9 @@
 
 mod accept;
 mod conn;
+mod deliver;
+#[cfg(test)]
+mod deliver_stress;
 mod input;
 mod listener;
 mod mailbox;

@@ -28,6 +28,9 @@ impl Worker {
             let Some(mut conn) = self.conns.get_mut(place).and_then(Option::take) else { continue };
             conn.queued = false;
             conn.turn_start = if conn.hold.is_some() { conn.turn_start } else { conn.out.len() };
+            if conn.hold.is_none() {
+                conn.forget_spans();
+            }
             self.cx.conn_wrote = None;
             let again = self.serve(place, &mut conn);
             conn.wrote = conn.wrote.max(self.cx.conn_wrote);
@@ -117,6 +120,10 @@ impl Worker {
     /// Runs the whole commands at the beginning of `bytes`, and says how many bytes they took.
     fn run_commands(&mut self, place: usize, conn: &mut Conn, bytes: &[u8]) -> usize {
         let mut consumed = 0;
+        // What was published before these commands were sent comes before their replies.
+        if conn.session.pubsub.is_some() {
+            self.catch_up(place, conn);
+        }
         while conn.may_run(&self.cx.settings) {
             let rest = &bytes[consumed..];
             let limits = Limits {
@@ -137,8 +144,10 @@ impl Worker {
                         ),
                     };
                     if flow == Flow::Park {
-                        let deadline_us = conn.session.stall_deadline_us.unwrap_or(u64::MAX);
-                        conn.wait = Wait::Room { deadline_us };
+                        conn.wait = match conn.session.stall_deadline_us {
+                            Some(deadline_us) => Wait::Room { deadline_us },
+                            None => Wait::PostRoom,
+                        };
                         conn.parser.reset();
                         break;
                     }
@@ -151,6 +160,9 @@ impl Worker {
                             conn.wait = Wait::Done { wait, deadline_us };
                         }
                         Flow::Sleep(until_us) => conn.wait = Wait::Sleep { until_us },
+                    }
+                    if conn.session.pubsub.is_some() {
+                        self.catch_up(place, conn);
                     }
                 }
                 Ok(Step::Incomplete { missing }) => {

@@ -24,6 +24,7 @@ use std::sync::atomic::Ordering;
 use sluicedb::Ack;
 
 use super::conn::{Conn, Wait};
+use super::deliver::note_over_limit;
 use super::mailbox::Message;
 use super::worker::Worker;
 use crate::log::Level;
@@ -97,6 +98,8 @@ impl Worker {
                 withdraw(conn, text);
             }
             conn.hold = None;
+            conn.forget_spans();
+            conn.take_pushes();
             self.make_ready(place);
             self.touch(place);
         }
@@ -126,7 +129,11 @@ impl Worker {
         let stopped = std::mem::take(&mut conn.stopped);
         let goes_on = stopped && conn.may_run(settings) && !(conn.input.is_empty() && conn.ended);
         let at_end = is_idle && (conn.closing || conn.ended) && !goes_on;
-        if conn.dead || at_end || conn.is_over_limit(settings, self.cx.now_us) {
+        let is_over = !conn.dead && !at_end && conn.is_over_limit(settings, self.cx.now_us);
+        if is_over {
+            note_over_limit(&self.cx.shared, conn, self.cx.now_ms);
+        }
+        if conn.dead || at_end || is_over {
             self.close(place);
             return;
         }
@@ -140,8 +147,10 @@ impl Worker {
 
 /// Takes back the replies of the turn: see the head of this file.
 fn withdraw(conn: &mut Conn, text: &str) {
-    conn.out.truncate(conn.turn_start.max(conn.sent));
+    // Published messages among them were true: they stay, and whole.
+    let pushes = conn.cut_replies();
     conn.out.error(&format!("MISCONF Errors writing to the AOF file: {text}"));
+    conn.out.buffer_mut().extend_from_slice(&pushes);
     conn.closing = true;
 }
 

@@ -17,6 +17,7 @@ use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 
 use super::conn::{Conn, Wait};
+use super::deliver::note_over_limit;
 use super::listener::Listener;
 use super::mailbox::{Mailbox, Message};
 use super::placement::Placement;
@@ -113,7 +114,8 @@ impl Worker {
     pub(crate) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS_MAX);
         while !self.cx.shared.is_stopping() {
-            let wait = if self.ready.is_empty() { self.sleep() } else { Duration::ZERO };
+            let is_idle = self.ready.is_empty() && self.cx.pubsub.is_idle(&self.cx.shared.pubsub);
+            let wait = if is_idle { self.sleep() } else { Duration::ZERO };
             let idle_from_us = self.cx.clock.monotonic_us();
             match self.poll.poll(&mut events, Some(wait)) {
                 Ok(()) => {}
@@ -185,6 +187,8 @@ impl Worker {
 
     fn read_messages(&mut self) {
         let mut messages = std::mem::take(&mut self.messages);
+        // In this order: see net/deliver.rs.
+        self.cx.pubsub.collect(&self.cx.shared.pubsub);
         self.cx.mailbox.take(&mut messages);
         for message in messages.drain(..) {
             match message {
@@ -195,11 +199,13 @@ impl Worker {
                     self.room_requested = false;
                     self.wake_where(|conn| matches!(conn.wait, Wait::Room { .. }));
                 }
+                Message::PostRoom => self.wake_where(|conn| conn.wait == Wait::PostRoom),
                 Message::Done { place, wait, outcome } => self.complete(place, wait, outcome),
                 Message::Kill { client } => self.kill(client),
             }
         }
         self.messages = messages;
+        self.deliver();
     }
 
     /// Lets the waiting connections that `which` picks run again.
@@ -318,9 +324,14 @@ impl Worker {
             let Some(conn) = self.conns[place].as_mut() else { continue };
             let seen = conn.session.client.seen_ms.load(Ordering::Relaxed);
             let idle = timeout > 0
+                && !conn.session.is_subscriber()
                 && conn.wait == Wait::No
                 && self.cx.now_ms.saturating_sub(seen) > timeout;
-            if idle || conn.is_over_limit(&self.cx.settings, self.cx.now_us) {
+            let is_over = conn.is_over_limit(&self.cx.settings, self.cx.now_us);
+            if is_over {
+                note_over_limit(&self.cx.shared, conn, self.cx.now_ms);
+            }
+            if idle || is_over {
                 conn.dead = true;
                 self.touch(place);
             }
@@ -332,6 +343,7 @@ impl Worker {
         let Some(mut conn) = self.conns.get_mut(place).and_then(Option::take) else { return };
         // The socket is closed by the drop; an error to deregister it changes nothing.
         let _ = self.poll.registry().deregister(&mut conn.socket);
+        self.unsubscribe_closed(place, &mut conn);
         self.cx.shared.clients.remove(conn.session.client.id);
         self.cx.stats.clients.fetch_sub(1, Ordering::Relaxed);
         self.live -= 1;
