@@ -259,8 +259,9 @@ fn v2_08_a_failed_flush_keeps_its_memtable_and_its_place() {
             steps += 1;
             check(&expected, &format!("step {steps}"));
         }
-        let failed = tickets.iter().filter(|ticket| matches!(ticket.poll(), Some(Err(_)))).count();
-        assert_eq!(failed, 1, "{label}: the failure reaches the one who waits for it");
+        // Whoever waits for it hears of it. Those behind it may too: their flushes cannot end first.
+        let failed = tickets[0].poll();
+        assert!(matches!(failed, Some(Err(_))), "{label}: the failure is kept from its waiter");
         if !is_built {
             // The two behind it are built, and wait for its next attempt.
             let stats = db.stats();
