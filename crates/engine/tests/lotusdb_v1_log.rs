@@ -8,7 +8,7 @@
 
 mod common;
 
-use common::{Disk, Rows, assert_rows, at, flush, is_manifest, key, now, put, rest, rows, value};
+use common::{Disk, Rows, assert_rows, at, flush, is_log, key, now, put, rest, rows, value};
 use sluice_env::{Failure, MemFs, Op, Rng, Rule};
 use sluicedb::{Ack, CfOptions, Db, ErrorKind, Options, Result, WriteBatch};
 
@@ -75,7 +75,6 @@ fn log_of_twelve() -> (MemFs, std::path::PathBuf, Vec<u8>) {
         put(&db, &db.default_cf(), &key(n), &[n as u8; 40], &at(Ack::Os)).unwrap();
     }
     let left = disk.mem.kill_clone();
-    let is_log = |path: &std::path::Path| path.extension().is_some_and(|e| e == "wal");
     let logs = left.list().into_iter().filter(|(path, _)| is_log(path));
     let [(path, _)] = &logs.collect::<Vec<_>>()[..] else { panic!("one segment is enough") };
     let bytes = left.read(path).unwrap();
@@ -214,8 +213,8 @@ fn v1_14_a_failed_switch_to_the_next_segment_leaves_one_active_memtable() {
         let db = disk.open();
         let cf = db.default_cf();
         // Segments, and the directory that their names are in.
-        let is_log = |path: &std::path::Path| path.extension().is_none_or(|e| e == "wal");
-        let rule = Rule::on(op).path(move |path| is_log(path) && !is_manifest(path));
+        let is_directory = |path: &std::path::Path| path.ends_with("db");
+        let rule = Rule::on(op).path(move |path| is_log(path) || is_directory(path));
         disk.fs.add(rule.nth(nth).fail(Failure::EIO));
         let mut visible = Rows::new();
         for n in 0..60 {

@@ -9,14 +9,13 @@
 mod common;
 
 use common::{
-    Disk, Rows, assert_rows, at, flush, key, now, patient, put, rest, rows, unlogged, value,
+    Disk, Rows, assert_rows, at, flush, is_log, key, now, patient, put, rest, rows, unlogged, value,
 };
 use sluice_env::{Failure, Op, Rule};
 use sluicedb::{Ack, Db, Error, ErrorKind, Options, WriteBatch};
 
 /// Whether any log file on the disk holds these bytes.
 fn is_logged(disk: &Disk, needle: &[u8]) -> bool {
-    let is_log = |path: &std::path::Path| path.to_string_lossy().contains(".wal");
     let files = disk.mem.list().into_iter().filter(|(path, _)| is_log(path));
     let mut logs = files.map(|(path, _)| disk.mem.read(&path).unwrap());
     logs.any(|bytes| bytes.windows(needle.len()).any(|window| window == needle))
@@ -77,7 +76,6 @@ fn v2_01_each_write_gets_the_durability_it_asked_for() {
 #[test]
 fn v2_02_a_write_at_disk_is_synced_when_it_returns() {
     let disk = Disk::new();
-    let is_log = |path: &std::path::Path| path.extension().is_some_and(|e| e == "wal");
     let syncs = disk.fs.add(Rule::on(Op::SyncData).path(is_log).nth(u64::MAX));
     let db = disk.open();
     let cf = db.default_cf();
@@ -188,7 +186,7 @@ fn v2_12_a_torn_write_on_a_full_disk_moves_no_later_position() {
             db.write(&batch, &at(Ack::Disk)).map(drop)
         };
         (0..4).for_each(|n| write(n).unwrap());
-        let log = Rule::on(Op::Write).path(|path| path.extension().is_some_and(|e| e == "wal"));
+        let log = Rule::on(Op::Write).path(is_log);
         let rule = disk.fs.add(log.nth(nth).torn(torn, Failure::ENOSPC));
         let mut acknowledged: Vec<u64> = (0..4).collect();
         let mut failed = Vec::new();

@@ -162,6 +162,12 @@ pub fn tables() -> Rule {
     Rule::on(Op::Create).path_ends_with(".sst")
 }
 
+/// Whether a path is that of a log segment. One that is used again may still be known to the file
+/// system by the name it had while it was free.
+pub fn is_log(path: &Path) -> bool {
+    path.to_string_lossy().contains(".wal")
+}
+
 /// Whether a path is that of a manifest.
 pub fn is_manifest(path: &Path) -> bool {
     path.to_string_lossy().contains("MANIFEST")
