@@ -6,12 +6,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use sluice_env::{Env, MemFs, Rng};
+use sluice_env::{Env, ManualClock, MemFs, Rng};
 use sluicedb::{
-    Ack, Background, CfOptions, ColumnFamily, Db, FlushRequest, Options, ReadOptions, WriteBatch,
-    WriteOptions,
+    Ack, Background, CfOptions, ColumnFamily, Db, FlushRequest, Options, ReadOptions, Tunables,
+    WriteBatch, WriteOptions,
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 const FAMILIES: [&str; 3] = ["default", "one", "two"];
 const MARK: &[u8] = b"mark";
@@ -28,6 +28,8 @@ struct Change {
 
 struct Run {
     fs: Arc<MemFs>,
+    /// Moved by the run itself, so that ages and intervals are part of the seed.
+    clock: Arc<ManualClock>,
     rng: Rng,
     history: Vec<Change>,
     logged: bool,
@@ -36,10 +38,12 @@ struct Run {
     power_floor: usize,
 }
 
-fn options(fs: &Arc<MemFs>, rng: &mut Rng) -> Options {
+fn options(fs: &Arc<MemFs>, clock: &Arc<ManualClock>, rng: &mut Rng) -> Options {
     let memtable_bytes = 4096 << rng.below(3);
+    let mut env = Env::os().with_fs(Arc::<MemFs>::clone(fs));
+    env.clock = Arc::<ManualClock>::clone(clock);
     Options {
-        env: Env::os().with_fs(Arc::<MemFs>::clone(fs)),
+        env,
         background: Background::Stepped,
         memtable_bytes,
         memtable_count: 2 + rng.below(4) as u32,
@@ -145,6 +149,29 @@ impl Run {
             3..=12 => {
                 db.step();
             }
+            // Time passes: triggers by age and idleness, syncs by interval, retries.
+            13 | 14 => self.clock.advance_ms(self.rng.below(2000)),
+            15 => {
+                let some = |rng: &mut Rng, of: u64| Duration::from_millis(rng.below(3) * of);
+                let tunables = Tunables {
+                    flush_age: some(&mut self.rng, 1500),
+                    flush_idle: some(&mut self.rng, 700),
+                    flush_tombstones: self.rng.below(4) * 5,
+                    // At the assumed 100 MiB a second a millisecond of the log is 100 KiB.
+                    recovery_time_target: some(&mut self.rng, 1),
+                    wal_segment_bytes: 4096 << self.rng.below(4),
+                    wal_max_bytes: 64 << 10 << self.rng.below(4),
+                    memory_budget: 64 << 10 << self.rng.below(4),
+                    ..db.tunables()
+                };
+                db.set_tunables(&tunables).unwrap();
+            }
+            16 => {
+                db.pause_flushes();
+                while db.step() {}
+                db.resume_flushes();
+            }
+            17 => db.rotate_log().unwrap(),
             _ => self.write(db, cfs),
         }
     }
@@ -213,6 +240,7 @@ fn run(seed: u64, logged: bool) {
     let fs = Arc::new(MemFs::new());
     let mut run = Run {
         fs,
+        clock: Arc::new(ManualClock::new(1_700_000_000_000)),
         rng: Rng::new(rng.next_u64()),
         history: Vec::new(),
         logged,
@@ -220,7 +248,7 @@ fn run(seed: u64, logged: bool) {
         power_floor: 0,
     };
     for _ in 0..4 {
-        let options = options(&run.fs, &mut rng);
+        let options = options(&run.fs, &run.clock, &mut rng);
         let db = Db::open("/db", options).unwrap();
         let cfs = families(&db);
         run.check(&db, run.history.len());
@@ -235,7 +263,7 @@ fn run(seed: u64, logged: bool) {
         };
         drop(db);
         run.fs = Arc::new(fs);
-        let options = self::options(&run.fs, &mut rng);
+        let options = self::options(&run.fs, &run.clock, &mut rng);
         let db = Db::open("/db", options.clone()).unwrap();
         let count = run.check(&db, floor);
         // What was lost is lost for good: history goes on from the recovered point.

@@ -95,7 +95,7 @@ impl Wal {
 
         let files =
             Files::new(env.clone(), dir, options.segment_bytes, options.recycle_max, numbers, last);
-        let blank = settle_files(&files, &mut chain, &found)?;
+        let blank = settle_files(&files, &mut chain, &found, first_needed)?;
         let mut state = State::new(live_of(&chain), chain.next_seq, epoch);
         state.begin(blank);
         state.settle();
@@ -149,7 +149,12 @@ fn look(env: &Env, dir: &Path, first_needed: FileNo) -> Result<Found> {
 }
 
 /// Steps 1 to 4, up to the new segment's file.
-fn settle_files(files: &Files, chain: &mut Chain, found: &Found) -> Result<Blank> {
+fn settle_files(
+    files: &Files,
+    chain: &mut Chain,
+    found: &Found,
+    first_needed: FileNo,
+) -> Result<Blank> {
     let _names = lock(&files.names);
     let count = chain.kept.len();
     for (index, kept) in chain.kept.iter_mut().enumerate() {
@@ -169,9 +174,14 @@ fn settle_files(files: &Files, chain: &mut Chain, found: &Found) -> Result<Blank
     // An empty segment behind the end becomes the new one: no file to make, and the number that
     // an owner may have noted as the first one needed stays there.
     chain.empty.sort_unstable();
-    let adopt = chain.empty.iter().copied().find(|&number| number > end);
+    // So does the first one needed when it was lost whole: a power cut can tear a segment that was
+    // begun after the last sync, and the next opening would miss its file.
+    let torn = chain.kept.is_empty() && chain.dropped.contains(&first_needed);
+    let behind = chain.empty.iter().copied().find(|&number| number > end);
+    let adopt = if torn { Some(first_needed) } else { behind };
     let mut gone: Vec<FileNo> = chain.dropped.clone();
-    gone.extend(chain.empty.iter().filter(|&&number| Some(number) != adopt));
+    gone.extend(&chain.empty);
+    gone.retain(|&number| Some(number) != adopt);
     gone.sort_unstable_by(|a, b| b.cmp(a));
     for number in gone {
         discard(files, number)?;
