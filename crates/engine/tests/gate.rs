@@ -257,3 +257,38 @@ fn p06_a_ticket_behind_a_flush_that_keeps_failing_hears_of_it() {
     step_all(&db);
     assert!(third.poll().unwrap().unwrap().position >= second.position());
 }
+
+#[test]
+fn p06_a_flush_that_is_asked_for_while_paused_makes_its_own_room() {
+    for background in [Background::Stepped, Background::Threads] {
+        let (_disk, db) = open(background);
+        let cf = db.default_cf();
+        db.pause_flushes();
+        let no_wait = WriteOptions { deadline: Some(Duration::ZERO), ..WriteOptions::default() };
+        let full = (0..100_u8).any(|key| {
+            let mut batch = WriteBatch::new();
+            batch.put(&cf, &[key], &[7; 1500]);
+            db.write(&batch, &no_wait).is_err()
+        });
+        assert!(full && db.stats().flushes == 0);
+        let request = FlushRequest { deadline: Some(NEVER), ..FlushRequest::default() };
+        let ticket = db.flush(request).unwrap();
+        if background == Background::Stepped {
+            step_all(&db);
+        }
+        ticket.wait(Some(NEVER)).unwrap();
+        assert!(db.flushes_paused());
+    }
+}
+
+#[test]
+fn what_was_unlogged_in_a_dropped_family_is_forgotten_with_the_next_flush() {
+    let (_disk, db) = open(Background::Stepped);
+    let scratch = CfOptions { wal: false, ..CfOptions::default() };
+    let scratch = db.create_column_family("scratch", scratch).unwrap();
+    put(&db, &scratch, b"a", b"1", true);
+    db.drop_column_family(&scratch).unwrap();
+    db.flush(FlushRequest::default()).unwrap();
+    step_all(&db);
+    assert_eq!((db.stats().unlogged_bytes, db.stats().unlogged_age), (0, None));
+}
