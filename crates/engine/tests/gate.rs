@@ -292,3 +292,29 @@ fn what_was_unlogged_in_a_dropped_family_is_forgotten_with_the_next_flush() {
     step_all(&db);
     assert_eq!((db.stats().unlogged_bytes, db.stats().unlogged_age), (0, None));
 }
+
+/// The log has failed and one thread builds what it was to keep: another finds nothing to do.
+#[test]
+fn a_second_flush_thread_does_not_spin_while_the_first_rescues_a_failed_log() {
+    let disk = Arc::new(MemFs::new());
+    let fs = FaultFs::new(Arc::<MemFs>::clone(&disk));
+    let db = Db::open("/db", options(Arc::new(fs.clone()), Background::Stepped)).unwrap();
+    let cf = db.default_cf();
+    put(&db, &cf, b"a", b"1", true);
+    step_all(&db);
+    let ends = |end: &'static str| {
+        move |path: &std::path::Path| path.extension().is_some_and(|e| e == end)
+    };
+    fs.add(Rule::on(Op::SyncData).path(ends("wal")).fail(sluice_env::Failure::EIO));
+    assert!(db.sync().is_err());
+    let gate = Gate::new();
+    fs.add(Rule::on(Op::SyncData).path(ends("sst")).hold(&gate));
+    std::thread::scope(|scope| {
+        let builder = scope.spawn(|| db.step());
+        gate.wait_until_reached();
+        let idle = (0..1000).any(|_| !db.step());
+        gate.open();
+        assert!(builder.join().unwrap());
+        assert!(idle, "there was nothing to do");
+    });
+}
