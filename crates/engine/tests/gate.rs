@@ -318,3 +318,28 @@ fn a_second_flush_thread_does_not_spin_while_the_first_rescues_a_failed_log() {
         assert!(idle, "there was nothing to do");
     });
 }
+
+#[test]
+fn p06_a_position_whose_frame_was_lost_with_the_log_is_not_waited_for_for_ever() {
+    let (disk, db) = open(Background::Stepped);
+    let cf = db.default_cf();
+    let other = db.create_column_family("other", CfOptions::default()).unwrap();
+    put(&db, &cf, b"a", b"1", true);
+    db.rotate_log().unwrap();
+    put(&db, &other, b"b", b"2", true);
+    db.flush(FlushRequest { cfs: vec![other], ..FlushRequest::default() }).unwrap();
+    step_all(&db);
+    let segments = db.log_info().segments;
+    assert_eq!(segments.len(), 2);
+    db.close(false).unwrap();
+    let last = segments.last().unwrap().number;
+    disk.remove_file(std::path::Path::new(&format!("/db/{last}.wal"))).unwrap();
+    let options = Options {
+        wal_recovery: sluicedb::WalRecovery::Salvage,
+        ..options(Arc::<MemFs>::clone(&disk), Background::Threads)
+    };
+    let db = Db::open("/db", options).unwrap();
+    let positions = db.positions();
+    assert!(positions.durable < positions.visible, "{positions:?}");
+    db.wait_durable(positions.visible, Some(NEVER)).unwrap();
+}
