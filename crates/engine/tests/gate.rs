@@ -343,3 +343,20 @@ fn p06_a_position_whose_frame_was_lost_with_the_log_is_not_waited_for_for_ever()
     assert!(positions.durable < positions.visible, "{positions:?}");
     db.wait_durable(positions.visible, Some(NEVER)).unwrap();
 }
+
+#[test]
+fn a_stall_that_nobody_comes_back_to_ends_with_the_room() {
+    let (_disk, db) = open(Background::Stepped);
+    let cf = db.default_cf();
+    db.pause_flushes();
+    let no_wait = WriteOptions { deadline: Some(Duration::ZERO), ..WriteOptions::default() };
+    let full = (0..100_u8).any(|key| {
+        let mut batch = WriteBatch::new();
+        batch.put(&cf, &[key], &[7; 1500]);
+        db.write(&batch, &no_wait).is_err()
+    });
+    assert!(full && db.stats().stalled.is_some());
+    db.resume_flushes();
+    step_all(&db);
+    assert_eq!(db.stats().stalled, None);
+}
