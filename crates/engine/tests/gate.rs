@@ -360,3 +360,34 @@ fn a_stall_that_nobody_comes_back_to_ends_with_the_room() {
     step_all(&db);
     assert_eq!(db.stats().stalled, None);
 }
+
+/// The last handle may be dropped by a callback: on a thread that the close would wait for.
+#[test]
+fn p06_a_callback_may_drop_the_last_handle() {
+    type Ask = fn(&Db, Position, Box<dyn FnOnce() + Send>);
+    let ways: [Ask; 3] = [
+        |db, at, run| db.on_flushed(at, Box::new(move |_| run())),
+        |db, at, run| db.on_durable(at, Box::new(move |_| run())),
+        |db, _, run| db.flush(FlushRequest::default()).unwrap().on_done(move |_| run()),
+    ];
+    for (way, ask) in ways.into_iter().enumerate() {
+        let (disk, db) = open(Background::Threads);
+        let written = put(&db, &db.default_cf(), b"a", b"1", true);
+        let events = db.subscribe(sluicedb::EventOptions::default());
+        let (last, (go, gone), (done, ended)) = (db.clone(), mpsc::channel(), mpsc::channel());
+        let run = move || {
+            gone.recv_timeout(NEVER).unwrap();
+            drop(last);
+            done.send(()).unwrap();
+        };
+        ask(&db, written, Box::new(run));
+        if way == 0 {
+            db.flush(FlushRequest::default()).unwrap();
+        }
+        drop(db);
+        go.send(()).unwrap();
+        ended.recv_timeout(NEVER).unwrap_or_else(|_| panic!("way {way}: the callback panicked"));
+        assert!(events.iter().count() > 0, "way {way}: and the subscription ends");
+        Db::open("/db", options(disk, Background::Stepped)).unwrap();
+    }
+}
