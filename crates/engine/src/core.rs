@@ -233,7 +233,7 @@ impl Core {
     /// Something about the room in memory has changed: wakes whoever waits for it, and for the
     /// flushed position. Called with no lock held.
     pub(crate) fn end_turn(&self) {
-        self.brakes.stale();
+        self.brakes.changed(self.env.clock.monotonic_us());
         self.room.end_turn();
         self.flush_watch.look(self);
     }

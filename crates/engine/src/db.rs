@@ -263,8 +263,9 @@ impl Db {
         Ok(())
     }
 
-    /// Runs `callback` on the log's thread once `position` is durable, or cannot become so. Never
-    /// blocks; all requests that wait share the next sync.
+    /// Runs `callback` on the log's thread once everything logged up to `position` is durable, or
+    /// cannot become so. Never blocks; all requests that wait share the next sync. What was written
+    /// without a log is not waited for: [`Db::wait_durable`] and [`Db::on_flushed`] do that.
     pub fn on_durable(
         &self,
         position: Position,

@@ -126,14 +126,15 @@ impl Db {
             if unlogged.is_some_and(|unlogged| unlogged.first <= position.seq) {
                 wait.turn(turn)?;
             } else if core.options.background == Background::Stepped {
-                core.wal.sync(lsn)?;
+                // Everything before `position` is in the log up to `lsn`, or in tables.
+                return core.wal.sync(lsn);
             } else {
                 let (done, outcome) = mpsc::sync_channel(1);
                 // Nobody may listen any more: the deadline has passed.
                 core.wal.request_sync(lsn, Box::new(move |result| drop(done.try_send(result))));
                 let limit = wait.left()?.unwrap_or(Duration::MAX);
                 match outcome.recv_timeout(limit) {
-                    Ok(result) => result?,
+                    Ok(result) => return result,
                     Err(_) => return Err(wait.timed_out()),
                 }
             }

@@ -257,3 +257,137 @@ fn p06_a_ticket_behind_a_flush_that_keeps_failing_hears_of_it() {
     step_all(&db);
     assert!(third.poll().unwrap().unwrap().position >= second.position());
 }
+
+#[test]
+fn p06_a_flush_that_is_asked_for_while_paused_makes_its_own_room() {
+    for background in [Background::Stepped, Background::Threads] {
+        let (_disk, db) = open(background);
+        let cf = db.default_cf();
+        db.pause_flushes();
+        let no_wait = WriteOptions { deadline: Some(Duration::ZERO), ..WriteOptions::default() };
+        let full = (0..100_u8).any(|key| {
+            let mut batch = WriteBatch::new();
+            batch.put(&cf, &[key], &[7; 1500]);
+            db.write(&batch, &no_wait).is_err()
+        });
+        assert!(full && db.stats().flushes == 0);
+        let request = FlushRequest { deadline: Some(NEVER), ..FlushRequest::default() };
+        let ticket = db.flush(request).unwrap();
+        if background == Background::Stepped {
+            step_all(&db);
+        }
+        ticket.wait(Some(NEVER)).unwrap();
+        assert!(db.flushes_paused());
+    }
+}
+
+#[test]
+fn what_was_unlogged_in_a_dropped_family_is_forgotten_with_the_next_flush() {
+    let (_disk, db) = open(Background::Stepped);
+    let scratch = CfOptions { wal: false, ..CfOptions::default() };
+    let scratch = db.create_column_family("scratch", scratch).unwrap();
+    put(&db, &scratch, b"a", b"1", true);
+    db.drop_column_family(&scratch).unwrap();
+    db.flush(FlushRequest::default()).unwrap();
+    step_all(&db);
+    assert_eq!((db.stats().unlogged_bytes, db.stats().unlogged_age), (0, None));
+}
+
+/// The log has failed and one thread builds what it was to keep: another finds nothing to do.
+#[test]
+fn a_second_flush_thread_does_not_spin_while_the_first_rescues_a_failed_log() {
+    let disk = Arc::new(MemFs::new());
+    let fs = FaultFs::new(Arc::<MemFs>::clone(&disk));
+    let db = Db::open("/db", options(Arc::new(fs.clone()), Background::Stepped)).unwrap();
+    let cf = db.default_cf();
+    put(&db, &cf, b"a", b"1", true);
+    step_all(&db);
+    let ends = |end: &'static str| {
+        move |path: &std::path::Path| path.extension().is_some_and(|e| e == end)
+    };
+    fs.add(Rule::on(Op::SyncData).path(ends("wal")).fail(sluice_env::Failure::EIO));
+    assert!(db.sync().is_err());
+    let gate = Gate::new();
+    fs.add(Rule::on(Op::SyncData).path(ends("sst")).hold(&gate));
+    std::thread::scope(|scope| {
+        let builder = scope.spawn(|| db.step());
+        gate.wait_until_reached();
+        let idle = (0..1000).any(|_| !db.step());
+        gate.open();
+        assert!(builder.join().unwrap());
+        assert!(idle, "there was nothing to do");
+    });
+}
+
+#[test]
+fn p06_a_position_whose_frame_was_lost_with_the_log_is_not_waited_for_for_ever() {
+    let (disk, db) = open(Background::Stepped);
+    let cf = db.default_cf();
+    let other = db.create_column_family("other", CfOptions::default()).unwrap();
+    put(&db, &cf, b"a", b"1", true);
+    db.rotate_log().unwrap();
+    put(&db, &other, b"b", b"2", true);
+    db.flush(FlushRequest { cfs: vec![other], ..FlushRequest::default() }).unwrap();
+    step_all(&db);
+    let segments = db.log_info().segments;
+    assert_eq!(segments.len(), 2);
+    db.close(false).unwrap();
+    let last = segments.last().unwrap().number;
+    disk.remove_file(std::path::Path::new(&format!("/db/{last}.wal"))).unwrap();
+    let options = Options {
+        wal_recovery: sluicedb::WalRecovery::Salvage,
+        ..options(Arc::<MemFs>::clone(&disk), Background::Threads)
+    };
+    let db = Db::open("/db", options).unwrap();
+    let positions = db.positions();
+    assert!(positions.durable < positions.visible, "{positions:?}");
+    db.wait_durable(positions.visible, Some(NEVER)).unwrap();
+}
+
+#[test]
+fn a_stall_that_nobody_comes_back_to_ends_with_the_room() {
+    let (_disk, db) = open(Background::Stepped);
+    let cf = db.default_cf();
+    db.pause_flushes();
+    let no_wait = WriteOptions { deadline: Some(Duration::ZERO), ..WriteOptions::default() };
+    let full = (0..100_u8).any(|key| {
+        let mut batch = WriteBatch::new();
+        batch.put(&cf, &[key], &[7; 1500]);
+        db.write(&batch, &no_wait).is_err()
+    });
+    assert!(full && db.stats().stalled.is_some());
+    db.resume_flushes();
+    step_all(&db);
+    assert_eq!(db.stats().stalled, None);
+}
+
+/// The last handle may be dropped by a callback: on a thread that the close would wait for.
+#[test]
+fn p06_a_callback_may_drop_the_last_handle() {
+    type Ask = fn(&Db, Position, Box<dyn FnOnce() + Send>);
+    let ways: [Ask; 3] = [
+        |db, at, run| db.on_flushed(at, Box::new(move |_| run())),
+        |db, at, run| db.on_durable(at, Box::new(move |_| run())),
+        |db, _, run| db.flush(FlushRequest::default()).unwrap().on_done(move |_| run()),
+    ];
+    for (way, ask) in ways.into_iter().enumerate() {
+        let (disk, db) = open(Background::Threads);
+        let written = put(&db, &db.default_cf(), b"a", b"1", true);
+        let events = db.subscribe(sluicedb::EventOptions::default());
+        let (last, (go, gone), (done, ended)) = (db.clone(), mpsc::channel(), mpsc::channel());
+        let run = move || {
+            gone.recv_timeout(NEVER).unwrap();
+            drop(last);
+            done.send(()).unwrap();
+        };
+        ask(&db, written, Box::new(run));
+        if way == 0 {
+            db.flush(FlushRequest::default()).unwrap();
+        }
+        drop(db);
+        go.send(()).unwrap();
+        ended.recv_timeout(NEVER).unwrap_or_else(|_| panic!("way {way}: the callback panicked"));
+        assert!(events.iter().count() > 0, "way {way}: and the subscription ends");
+        Db::open("/db", options(disk, Background::Stepped)).unwrap();
+    }
+}

@@ -292,3 +292,52 @@ fn flush_threads_come_and_go_while_writes_go_on() {
     db.flush(FlushRequest::default()).unwrap().wait(None).unwrap();
     db.close(true).unwrap();
 }
+
+/// A segment may be as large as the whole log. While it is the active one, no flush lets go of it.
+#[test]
+fn an_active_segment_that_fills_the_log_does_not_seal_at_every_look() {
+    let stage = stage(|options| {
+        options.memtable_bytes = 1 << 20;
+        (options.wal_segment_bytes, options.wal_max_bytes) = (64 << 10, 64 << 10);
+    });
+    let (cf, db) = (stage.db.default_cf(), &stage.db);
+    for key in 0..52_u32 {
+        put(db, &cf, &key.to_be_bytes(), 1000, true);
+    }
+    for key in 0..20_u32 {
+        put(db, &cf, &key.to_be_bytes(), 10, true);
+        look(&stage, Duration::from_secs(1));
+    }
+    assert_eq!(flushes(db), []);
+    let mut most = 0;
+    for key in 0..1000_u32 {
+        put(db, &cf, &key.to_be_bytes(), 1000, true);
+        look(&stage, Duration::from_secs(1));
+        most = most.max(db.stats().wal_bytes);
+    }
+    assert!(most <= 128 << 10, "the log stays bounded: {most}");
+    let count: u64 = flushes(db).iter().map(|(_, count)| count).sum();
+    assert!((10..=20).contains(&count), "one flush a segment: {count}");
+}
+
+#[test]
+fn a_log_made_smaller_than_its_active_segment_slows_nobody_down_for_long() {
+    let stage = stage(|options| {
+        options.memtable_bytes = 1 << 20;
+        (options.wal_segment_bytes, options.wal_max_bytes) = (1 << 20, 4 << 20);
+    });
+    let (cf, db) = (stage.db.default_cf(), &stage.db);
+    for key in 0..300_u32 {
+        put(db, &cf, &key.to_be_bytes(), 1000, true);
+    }
+    let tunables =
+        Tunables { wal_segment_bytes: 8 << 10, wal_max_bytes: 16 << 10, ..db.tunables() };
+    db.set_tunables(&tunables).unwrap();
+    for key in 0..20_u32 {
+        put(db, &cf, &key.to_be_bytes(), 10, true);
+        look(&stage, Duration::from_secs(1));
+    }
+    put(db, &cf, b"last", 10, true);
+    assert_eq!((db.stats().slowed, db.throttle()), (None, Duration::ZERO));
+    assert_eq!(flushes(db), [(FlushReason::WalBytes, 1)]);
+}

@@ -15,7 +15,8 @@ impl JoinHandle {
         JoinHandle(Box::new(join))
     }
 
-    /// Returns when the thread has ended.
+    /// Returns when the thread has ended. At once where it is the thread itself that asks: it
+    /// cannot wait for its own end, and a callback that ends what it was called by need not know.
     pub fn join(self) {
         (self.0)();
     }
@@ -64,6 +65,9 @@ impl Threads for OsThreads {
     fn spawn(&self, name: &str, body: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle> {
         let handle = std::thread::Builder::new().name(name.to_owned()).spawn(body)?;
         Ok(JoinHandle::new(move || {
+            if handle.thread().id() == std::thread::current().id() {
+                return;
+            }
             // A panic in a background thread has been reported by the panic hook already.
             drop(handle.join());
         }))

@@ -2,7 +2,7 @@
 //! stalls.
 //!
 //! The brakes are guarded by the commit lock. They are looked at again when memory or level 0 have
-//! changed (an install, a compaction: [`Brakes::stale`]), when a memtable was sealed, and after
+//! changed (an install, a compaction: [`Brakes::changed`]), when a memtable was sealed, and after
 //! every [`LOOK_BYTES`] written. A write while no brake is on costs one relaxed load and a
 //! subtraction.
 //!
@@ -37,6 +37,8 @@ pub(crate) struct Brakes {
     stale: AtomicBool,
     /// When the furthest brake lets the next write through, in monotonic microseconds; 0: now.
     until_us: AtomicU64,
+    /// When room came after the last write that found none, in monotonic microseconds; 0: not yet.
+    room_since_us: AtomicU64,
     /// Bytes a second that flushes take out of memtables, and compactions out of level 0.
     flush_drain: AtomicU64,
     compaction_drain: AtomicU64,
@@ -49,6 +51,7 @@ impl Default for Brakes {
         Brakes {
             stale: AtomicBool::new(true),
             until_us: AtomicU64::new(0),
+            room_since_us: AtomicU64::new(0),
             flush_drain: AtomicU64::new(DRAIN_FIRST),
             compaction_drain: AtomicU64::new(DRAIN_FIRST),
             compacted_us: AtomicU64::new(0),
@@ -57,9 +60,17 @@ impl Default for Brakes {
 }
 
 impl Brakes {
-    /// The next write looks again.
-    pub(crate) fn stale(&self) {
+    /// Memory or level 0 have changed: the next write looks again, and a stall is over unless a
+    /// write runs into it again.
+    pub(crate) fn changed(&self, now_us: u64) {
         self.stale.store(true, Ordering::Release);
+        // Only the first change behind a stall ends it: a later one finds its moment there.
+        let (Ok(_) | Err(_)) = self.room_since_us.compare_exchange(
+            0,
+            now_us.max(1),
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
     }
 
     /// A flush took `bytes` out of memtables in `took`.
@@ -213,8 +224,15 @@ fn look(core: &Core, state: &mut CommitState) {
 
 /// Notes that a write found no room.
 pub(crate) fn stalled(core: &Core, state: &mut CommitState, cause: StallCause) {
+    let now_us = core.env.clock.monotonic_us();
+    let room_since_us = core.brakes.room_since_us.swap(0, Ordering::Relaxed);
+    // Writers that wait come back as soon as something changes. Who comes later found no room
+    // anew: nobody wrote meanwhile, and nobody was stopped.
+    if room_since_us > 0 && now_us.saturating_sub(room_since_us) > pace::DELAY_MAX_US {
+        end_stall(core, state, room_since_us);
+    }
     if state.pacing.stalled.is_none() {
-        state.pacing.stalled = Some((cause, core.env.clock.monotonic_us()));
+        state.pacing.stalled = Some((cause, now_us));
         core.stats.stalls.of(cause).begins.add(1);
     }
 }
@@ -222,14 +240,24 @@ pub(crate) fn stalled(core: &Core, state: &mut CommitState, cause: StallCause) {
 /// Notes that a write found room.
 #[inline]
 pub(crate) fn admitted(core: &Core, state: &mut CommitState) {
+    if state.pacing.stalled.is_some() {
+        let room_since_us = core.brakes.room_since_us.load(Ordering::Relaxed);
+        let now_us = core.env.clock.monotonic_us();
+        end_stall(core, state, if room_since_us > 0 { room_since_us } else { now_us });
+    }
+}
+
+fn end_stall(core: &Core, state: &mut CommitState, end_us: u64) {
     if let Some((cause, since_us)) = state.pacing.stalled.take() {
-        let us = core.env.clock.monotonic_us().saturating_sub(since_us);
-        core.stats.stalls.of(cause).stopped_us.add(us);
+        core.stats.stalls.of(cause).stopped_us.add(end_us.saturating_sub(since_us));
     }
 }
 
 /// The cause that stops writes now, and for how long it has.
 pub(crate) fn current(core: &Core, state: &CommitState) -> Option<(StallCause, Duration)> {
+    if core.brakes.room_since_us.load(Ordering::Relaxed) > 0 {
+        return None;
+    }
     let (cause, since_us) = state.pacing.stalled?;
     let us = core.env.clock.monotonic_us().saturating_sub(since_us);
     Some((cause, Duration::from_micros(us)))

@@ -220,6 +220,8 @@ pub(crate) fn seal(
         .filter(|&slot| matches!(state.accounts.get(slot), Some(Some(a)) if a.first.is_some()))
         .collect();
     if slots.is_empty() {
+        // With unlogged data all families were looked at: what there was went with its family.
+        state.unlogged = None;
         return None;
     }
     let cut = state.last();
@@ -295,6 +297,7 @@ pub(crate) fn flush(core: &Arc<Core>, request: &FlushRequest) -> Result<FlushTic
             if core.stats.flush_failures.get() > failures {
                 core.health.check_job(stall.job())?;
             }
+            core.flushes.ask_for_all();
             core.flushes.retry_now();
             core.background.wake_flush();
             let waited = Duration::from_micros(core.env.clock.monotonic_us() - started_us);

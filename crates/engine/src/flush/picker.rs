@@ -87,7 +87,8 @@ pub(crate) fn pick(
 }
 
 /// The families that pin any segment which must go for the rest to fit half of `max`. `None` while
-/// everything that active memtables pin fits `max`.
+/// everything that active memtables pin fits `max`, and while that is only the active segment: no
+/// flush lets go of it before it ends, and each look would seal what little came since the last.
 fn pinning(segments: &[Segment], families: &[Family], max: u64) -> Option<Vec<usize>> {
     let oldest = families.iter().map(|family| family.first).min()?;
     let pinned = |segment: &&Segment| segment.last.is_none_or(|last| last >= oldest);
@@ -96,7 +97,8 @@ fn pinning(segments: &[Segment], families: &[Family], max: u64) -> Option<Vec<us
         return None;
     }
     let mut through = None;
-    for segment in segments.iter().filter(pinned) {
+    let (_active, ended) = segments.split_last()?;
+    for segment in ended.iter().filter(pinned) {
         if left <= max / 2 {
             break;
         }
@@ -150,6 +152,9 @@ mod tests {
             // Only an empty segment: nothing that a flush could let go of.
             (&[(100, 0)], &[(0, 1)], 10, None),
             (five, &[], 10, None),
+            // Only the active segment: it goes when it has ended, not before.
+            (&[(100, 50)], &[(0, 1)], 10, None),
+            (&[(10, 20), (100, 50)], &[(0, 1), (1, 21)], 10, Some(&[0])),
         ];
         for (at, (log, families, max, expected)) in table.iter().enumerate() {
             let families: Vec<_> = families.iter().map(|&(slot, f)| family(slot, f)).collect();

@@ -53,6 +53,8 @@ struct Progress {
     not_before_us: u64,
     started_us: u64,
     tickets: Vec<FlushTicket>,
+    /// Somebody waits for what it makes room for.
+    asked_for: bool,
     /// Set when nobody will work on the group any more, because it is installed or the database
     /// is closed: a ticket that comes later ends at once.
     outcome: Option<Result<FlushReport>>,
@@ -89,6 +91,7 @@ impl FlushGroup {
             not_before_us: 0,
             started_us: 0,
             tickets: Vec::new(),
+            asked_for: false,
             outcome: None,
         });
         FlushGroup { id, cut, lsn, reason, members, sealed_us, unlogged: None, progress }
@@ -118,7 +121,11 @@ impl FlushGroup {
 
     /// Whether somebody asked for it: a pause of automatic flushes does not hold it back.
     fn is_asked_for(&self) -> bool {
-        !self.reason.is_automatic() || !self.progress().tickets.is_empty()
+        if !self.reason.is_automatic() {
+            return true;
+        }
+        let progress = self.progress();
+        progress.asked_for || !progress.tickets.is_empty()
     }
 
     fn state(&self) -> MemtableState {
@@ -272,6 +279,14 @@ impl FlushQueue {
 
     pub(crate) fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Acquire)
+    }
+
+    /// Lets every queued group go on in spite of a pause: a flush that was asked for waits for the
+    /// room that they make.
+    pub(crate) fn ask_for_all(&self) {
+        for group in self.groups().iter() {
+            group.progress().asked_for = true;
+        }
     }
 
     /// How far each queued group has come, with its number.

@@ -54,7 +54,11 @@ pub(super) fn finish(core: &Arc<Core>) -> Progress {
         return Progress::NotBefore(not_before);
     }
     let installing = core.flushes.lock_install();
-    if core.flushes.pending() > 0 || !is_sealed(core) || core.wal.poisoned().is_none() {
+    if core.flushes.pending() > 0 {
+        // Another thread builds, and looks again when it has: looking on would be spinning.
+        return Progress::Idle;
+    }
+    if !is_sealed(core) || core.wal.poisoned().is_none() {
         return Progress::Done;
     }
     let cut = core.commit.lock().last();

@@ -49,10 +49,12 @@ pub(super) fn look(core: &Arc<Core>) -> bool {
         return false;
     }
     notes.next_look_us = now_us + LOOK_US;
-    // An active segment is never let go of: where little replay is allowed, it must end first.
+    // An active segment is never let go of: where little replay is allowed, or the log was made
+    // smaller than the segment is, it must end first.
     let replay_bytes = replay_bytes(core);
-    let ends = replay_bytes
-        .is_some_and(|max| core.wal.segments().last().is_some_and(|active| active.bytes > max / 4));
+    let log_bytes = core.commit.lock().tunables.wal_max_bytes;
+    let active_max = replay_bytes.map_or(log_bytes, |max| log_bytes.min(max / 4));
+    let ends = core.wal.segments().last().is_some_and(|active| active.bytes > active_max);
     if ends && let Err(error) = core.wal.rotate() {
         core.health.background_error("log-release", &error);
     }
@@ -96,7 +98,7 @@ fn seal(core: &Arc<Core>, state: &mut CommitState, families: &[Family], limits: 
 
 fn limits(state: &CommitState, replay_bytes: Option<u64>) -> Limits {
     let tunables = &state.tunables;
-    let some = |us: u128| (us > 0).then_some(us as u64);
+    let some = |us: u128| (us > 0).then(|| u64::try_from(us).unwrap_or(u64::MAX));
     Limits {
         log_bytes: tunables.wal_max_bytes,
         replay_bytes,
