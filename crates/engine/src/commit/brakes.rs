@@ -84,7 +84,7 @@ impl Brakes {
     pub(crate) fn compacted(&self, bytes: u64, began_us: u64, now_us: u64) {
         let before_us = self.compacted_us.swap(now_us, Ordering::Relaxed);
         let since_us = match began_us.saturating_sub(before_us) {
-            gap if gap <= COMPACTION_GAP_US => before_us,
+            gap if before_us > 0 && gap <= COMPACTION_GAP_US => before_us,
             // Nothing was due in between.
             _ => began_us,
         };

@@ -255,7 +255,10 @@ fn release(core: &Core, oldest: SeqNo) -> u64 {
 fn count(core: &Core, group: &FlushGroup, built: &Built, report: &FlushReport) {
     core.stats.flushed(report);
     let reserved = group.members.iter().map(|member| member.sealed.reserved).sum();
-    core.brakes.flushed(reserved, report.took);
+    // An attempt that failed before says nothing about how fast flushes are.
+    if group.attempts() == 0 {
+        core.brakes.flushed(reserved, report.took);
+    }
     let ended_unix_ms = core.env.clock.unix_ms();
     for (member, table) in group.members.iter().zip(&built.tables) {
         let bytes = table.as_ref().map_or(0, |table| table.bytes);

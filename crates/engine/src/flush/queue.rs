@@ -136,6 +136,11 @@ impl FlushGroup {
         }
     }
 
+    /// Attempts that have failed.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.progress().attempts
+    }
+
     pub(crate) fn started_us(&self) -> u64 {
         self.progress().started_us
     }

@@ -1,11 +1,13 @@
 //! A log whose last frame did not make it whole: the longest valid prefix comes back, and what was
 //! cut never shows again.
 
+use std::sync::Arc;
+
 use sluice_base::ErrorKind;
 use sluice_env::Rng;
 use sluice_wal::RecoveryMode;
 
-use crate::support::{Rec, World, append, one_segment, path, seeds};
+use crate::support::{Rec, World, append, disk, one_segment, path, seeds};
 
 /// Offsets of the last frame: where it begins, where its payload ends.
 const BEGIN: usize = 64 + 2 * 48;
@@ -111,5 +113,25 @@ fn a_segment_created_and_never_written_is_normal() {
         disk.write(path(1), bytes).unwrap();
         let (report, seen) = world.replay(&disk).unwrap();
         assert!(seen.is_empty() && report.torn.is_none() && report.clean, "{report}");
+    }
+}
+
+/// The owner has noted the segment as the first one it needs: the next opening must find it, or
+/// take the loss of what was never synced for a file that somebody removed.
+#[test]
+fn a_first_segment_that_is_torn_whole_keeps_its_number() {
+    let disk = disk();
+    let mut world = World::new();
+    let (wal, ..) = world.open(disk.clone()).unwrap();
+    let lsn = append(&wal, &Rec::new(1, b"never synced")).unwrap();
+    wal.write_out(lsn).unwrap();
+    let number = wal.first_segment();
+    world.first_needed = number;
+    let torn = Arc::new(disk.kill_clone());
+    torn.corrupt(path(number.0), 3, 1).unwrap();
+    for opening in 0..3 {
+        let (wal, report, seen) = world.open(torn.clone()).unwrap();
+        assert_eq!((report.head_missing, seen.len()), (None, 0), "opening {opening}: {report}");
+        assert_eq!(wal.first_segment(), number, "opening {opening}");
     }
 }
