@@ -29,8 +29,8 @@ pub struct Options {
     pub memory_budget: u64,
     /// Bytes in a log segment. Default: 64 MiB.
     pub wal_segment_bytes: u64,
-    /// Bytes of log that unflushed data may pin; from three quarters of it on the column families
-    /// whose data is in the oldest segments are flushed, past it writes slow down.
+    /// Bytes of log that unflushed data may pin; from half of it on the column families whose data
+    /// is in the oldest segments are flushed, past it writes slow down.
     /// Default: 512 MiB.
     pub wal_max_bytes: u64,
     /// Longest time that data stays in memory only, however little it is. Zero: without limit.

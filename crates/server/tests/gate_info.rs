@@ -40,6 +40,7 @@ fn info_shows_what_is_only_in_memory_family_by_family() {
     let meta = line(&mut client, "memtable", "cf_meta");
     assert_eq!((part(&meta, "active_bytes").as_str(), part(&meta, "flushes").as_str()), ("0", "1"));
     assert_eq!(part(&meta, "oldest_unflushed"), "-");
+    assert_eq!(part(&meta, "level0_tables"), "1");
     assert_eq!(part(&meta, "last_flush_reason"), "manual");
     assert!(part(&meta, "last_flush_bytes").parse::<u64>().unwrap() > 0, "{meta}");
     assert_eq!(number(&mut client, "memtable", "flushes_manual"), 1);

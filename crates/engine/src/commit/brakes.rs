@@ -27,6 +27,9 @@ const DRAIN_FIRST: u64 = 128 << 20;
 /// Bytes that a flush or compaction must have moved to count as a measurement.
 const MEASURED_MIN: u64 = 1 << 20;
 
+/// Longest pause between two compactions of level 0 that still counts as work under way.
+const COMPACTION_GAP_US: u64 = 10_000_000;
+
 /// What is known outside the commit lock.
 #[derive(Debug)]
 pub(crate) struct Brakes {
@@ -37,6 +40,8 @@ pub(crate) struct Brakes {
     /// Bytes a second that flushes take out of memtables, and compactions out of level 0.
     flush_drain: AtomicU64,
     compaction_drain: AtomicU64,
+    /// When level 0 last got smaller, in monotonic microseconds.
+    compacted_us: AtomicU64,
 }
 
 impl Default for Brakes {
@@ -46,6 +51,7 @@ impl Default for Brakes {
             until_us: AtomicU64::new(0),
             flush_drain: AtomicU64::new(DRAIN_FIRST),
             compaction_drain: AtomicU64::new(DRAIN_FIRST),
+            compacted_us: AtomicU64::new(0),
         }
     }
 }
@@ -61,8 +67,17 @@ impl Brakes {
         measure(&self.flush_drain, bytes, took);
     }
 
-    /// A compaction took `bytes` out of level 0 in `took`.
-    pub(crate) fn compacted(&self, bytes: u64, took: Duration) {
+    /// A compaction that began at `began_us` has taken `bytes` out of level 0. What counts is the
+    /// time since the one before: compactions of deeper levels come in between, and as long as
+    /// they are due level 0 drains that much more slowly.
+    pub(crate) fn compacted(&self, bytes: u64, began_us: u64, now_us: u64) {
+        let before_us = self.compacted_us.swap(now_us, Ordering::Relaxed);
+        let since_us = match began_us.saturating_sub(before_us) {
+            gap if gap <= COMPACTION_GAP_US => before_us,
+            // Nothing was due in between.
+            _ => began_us,
+        };
+        let took = Duration::from_micros(now_us.saturating_sub(since_us));
         measure(&self.compaction_drain, bytes, took);
     }
 
@@ -90,8 +105,11 @@ impl Brakes {
 fn measure(drain: &AtomicU64, bytes: u64, took: Duration) {
     if bytes >= MEASURED_MIN && !took.is_zero() {
         let measured = (bytes as f64 / took.as_secs_f64()) as u64;
+        let before = drain.load(Ordering::Relaxed);
+        // What was only assumed counts for nothing.
+        let before = if before == DRAIN_FIRST { measured } else { before };
         // Two threads that measure at once may lose one of two like numbers.
-        drain.store(pace::smooth(drain.load(Ordering::Relaxed), measured), Ordering::Relaxed);
+        drain.store(pace::smooth(before, measured), Ordering::Relaxed);
     }
 }
 

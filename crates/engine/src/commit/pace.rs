@@ -43,9 +43,9 @@ pub(crate) fn rate(share: f64, drain: u64) -> Option<u64> {
     (share > 0.0).then(|| ((drain as f64 / (2.0 * share)) as u64).max(RATE_MIN))
 }
 
-/// A smoothed measurement: the newest counts a quarter.
+/// A smoothed measurement: the newest counts half.
 pub(crate) fn smooth(before: u64, measured: u64) -> u64 {
-    before / 4 * 3 + measured / 4
+    before / 2 + measured / 2
 }
 
 /// The queue in time of one cause.

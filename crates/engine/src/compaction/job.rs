@@ -22,7 +22,7 @@ use crate::{
 };
 use sluice_base::{Error, ErrorKind, FileNo, Level, Trailer};
 use sluice_table::{IterOptions, TableWriter};
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 /// Entries merged between two looks at whether the database is closing.
 const STOP_CHECK_ENTRIES: u64 = 4096;
@@ -37,10 +37,10 @@ pub(super) struct Made {
 pub(super) fn run(core: &Arc<Core>, job: &Job) -> Result<Made> {
     let compaction = &job.compaction;
     let mut made = Vec::new();
+    let began_us = core.env.clock.monotonic_us();
     let edit = if compaction.kind == CompactionKind::Move {
         compaction.move_edit()
     } else {
-        let started_us = core.env.clock.monotonic_us();
         let outputs = merge(core, job)?;
         if !outputs.is_empty() {
             let dir = &core.store.dir;
@@ -48,10 +48,6 @@ pub(super) fn run(core: &Arc<Core>, job: &Job) -> Result<Made> {
                 outputs.iter().for_each(|meta| core.store.discard(meta.file));
                 return Err(Error::io("sync the database directory", error));
             }
-        }
-        if compaction.level == Level(0) {
-            let took_us = core.env.clock.monotonic_us().saturating_sub(started_us);
-            core.brakes.compacted(compaction.input_bytes(), Duration::from_micros(took_us));
         }
         core.stats.compaction_bytes_in.add(compaction.input_bytes());
         core.stats.compaction_bytes_out.add(outputs.iter().map(|meta| meta.bytes).sum());
@@ -75,6 +71,10 @@ pub(super) fn run(core: &Arc<Core>, job: &Job) -> Result<Made> {
     });
     if applied.is_err() {
         core.versions.forsake(&core.store, made.into_iter());
+    } else if compaction.level == Level(0) {
+        let from_level0 = compaction.tables().filter(|(level, _)| *level == Level(0));
+        let bytes = from_level0.map(|(_, table)| table.meta.bytes).sum();
+        core.brakes.compacted(bytes, began_us, core.env.clock.monotonic_us());
     }
     // Its tables went with it: there is nothing left to do.
     if is_dropped { Ok(Made { files: 0, bytes: 0 }) } else { applied.map(|()| outcome) }

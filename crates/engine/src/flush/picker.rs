@@ -56,8 +56,9 @@ pub(crate) fn pick(
     families: &[Family],
     limits: &Limits,
 ) -> Option<(FlushReason, Vec<usize>)> {
-    // Three quarters, because what is sealed at the limit is released later than at the limit.
-    if let Some(slots) = pinning(segments, families, limits.log_bytes / 4 * 3) {
+    // Half, because installs go in order: before what is sealed now lets go of any log, everything
+    // sealed earlier must be flushed, and meanwhile the log grows.
+    if let Some(slots) = pinning(segments, families, limits.log_bytes / 2) {
         return Some((FlushReason::WalBytes, slots));
     }
     if let Some(slots) = limits.replay_bytes.and_then(|max| pinning(segments, families, max)) {
@@ -180,8 +181,8 @@ mod tests {
         type Row = (fn(&mut Family, &mut Limits), Option<FlushReason>);
         let table: &[Row] = &[
             (|_, _| (), None),
-            (|_, l| l.log_bytes = 108, None), // three quarters are 81
-            (|_, l| l.log_bytes = 104, Some(FlushReason::WalBytes)),
+            (|_, l| l.log_bytes = 160, None),
+            (|_, l| l.log_bytes = 158, Some(FlushReason::WalBytes)),
             (|_, l| l.replay_bytes = Some(80), None),
             (|_, l| l.replay_bytes = Some(79), Some(FlushReason::RecoveryTime)),
             (|f, l| (f.dirty_us, l.age_us) = (9, Some(10)), None),

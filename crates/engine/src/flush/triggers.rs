@@ -68,7 +68,7 @@ pub(super) fn look(core: &Arc<Core>) -> bool {
 
 /// Looks at the size of the log only. True: something was sealed.
 pub(crate) fn look_at_log(core: &Arc<Core>, state: &mut CommitState) -> bool {
-    if core.flushes.is_paused() || core.wal.total_bytes() <= state.tunables.wal_max_bytes / 4 * 3 {
+    if core.flushes.is_paused() || core.wal.total_bytes() <= state.tunables.wal_max_bytes / 2 {
         return false;
     }
     let families = families(core, state, 0, None);

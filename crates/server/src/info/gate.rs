@@ -49,13 +49,14 @@ fn family(shared: &Shared, cf: &CfStats) -> String {
     let age = cf.oldest_unflushed_age.map_or(0, |age| age.as_secs());
     let mut text = format!(
         "active_bytes={},active_entries={},sealed={},sealed_bytes={},sealed_entries={},\
-         oldest_unflushed={oldest},unflushed_seconds={age},pinned_wal_bytes={},flushes={}",
+         oldest_unflushed={oldest},unflushed_seconds={age},pinned_wal_bytes={},level0_tables={},flushes={}",
         cf.active_bytes,
         cf.active_entries,
         cf.sealed_memtables,
         cf.sealed_bytes,
         cf.sealed_entries,
         cf.pinned_wal_bytes,
+        cf.level_files[0],
         cf.flushes,
     );
     if let Some(last) = &cf.last_flush {
