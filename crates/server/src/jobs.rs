@@ -126,7 +126,8 @@ pub(crate) struct Jobs {
     pub(crate) short: Arc<Lane>,
     /// `COMPACT`: one at a time, a second one is refused.
     pub(crate) compact: Arc<Lane>,
-    /// `SAVE` and `BGSAVE`: likewise.
+    /// `SAVE` and `BGSAVE`. `saves.rs` lets one in at a time; a second place, because the job of
+    /// one that has just ended may still stand here.
     pub(crate) save: Arc<Lane>,
 }
 
@@ -135,7 +136,7 @@ impl Jobs {
         Jobs {
             short: Lane::new("jobs", SHORT_MAX, Arc::clone(threads)),
             compact: Lane::new("compact", 1, Arc::clone(threads)),
-            save: Lane::new("save", 1, Arc::clone(threads)),
+            save: Lane::new("save", 2, Arc::clone(threads)),
         }
     }
 

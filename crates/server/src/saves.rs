@@ -9,8 +9,9 @@
 //! backup.old   the one before, for the moment in which the two change places
 //! ```
 //!
-//! A crash between the renames leaves `backup.new` or `backup.old` to be put right by
-//! [`Saves::open`]: there is always one whole save once there has been one. Tables are hard links,
+//! A crash or an error between the renames leaves `backup.new` or `backup.old` to be put right by
+//! [`Saves::settle`], at the start and before the next save removes anything: there is always one
+//! whole save once there has been one. Tables are hard links,
 //! so a save costs the bytes that are not in tables yet, and later the space of tables that only
 //! it holds.
 
@@ -53,21 +54,29 @@ impl Saves {
     pub(crate) fn open(disk: &Arc<dyn Fs>, dir: &Path) -> io::Result<Saves> {
         let (disk, dir) = (Arc::clone(disk), dir.to_owned());
         let saves = Saves { disk, dir, state: Mutex::default() };
-        let (last, new, old) =
-            (saves.path("backup"), saves.path("backup.new"), saves.path("backup.old"));
-        if !last.exists() {
-            // The newer one first: both are whole.
-            match (new.exists(), old.exists()) {
-                (true, _) => fs::rename(&new, &last)?,
-                (false, true) => fs::rename(&old, &last)?,
-                (false, false) => {}
-            }
-        }
-        if let Ok(made) = fs::metadata(&last).and_then(|metadata| metadata.modified()) {
+        saves.settle()?;
+        if let Ok(made) =
+            fs::metadata(saves.path("backup")).and_then(|metadata| metadata.modified())
+        {
             let since = made.duration_since(UNIX_EPOCH).unwrap_or_default();
             lock(&saves.state).last_ms = Some(since.as_millis() as u64);
         }
         Ok(saves)
+    }
+
+    /// Gives the newest whole save its name, where an interrupted change of places left it none.
+    fn settle(&self) -> io::Result<()> {
+        let (last, new, old) =
+            (self.path("backup"), self.path("backup.new"), self.path("backup.old"));
+        if last.exists() {
+            return Ok(());
+        }
+        // The newer one first: both are whole.
+        match (new.exists(), old.exists()) {
+            (true, _) => fs::rename(&new, &last),
+            (false, true) => fs::rename(&old, &last),
+            (false, false) => Ok(()),
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -78,27 +87,21 @@ impl Saves {
         *lock(&self.state)
     }
 
-    /// Makes a save. Reads and writes files: not for an event loop.
-    pub(crate) fn save(&self, db: &Db, clock: &dyn Clock) -> Result<Checkpoint, String> {
-        let since_us = clock.monotonic_us();
-        lock(&self.state).running_since_us = Some(since_us);
-        let made = self.make(db);
+    /// Begins a save, which counts as under way from here on; `None`: another one is.
+    pub(crate) fn begin(self: &Arc<Self>, clock: &dyn Clock) -> Option<Saving> {
         let mut state = lock(&self.state);
-        state.running_since_us = None;
-        state.last_took_us = Some(clock.monotonic_us().saturating_sub(since_us));
-        state.failed = made.is_err();
-        if let Ok(checkpoint) = &made {
-            state.last_ms = Some(clock.unix_ms());
-            state.last_position = Some(checkpoint.position);
-            state.count += 1;
+        if state.running_since_us.is_some() {
+            return None;
         }
-        made
+        state.running_since_us = Some(clock.monotonic_us());
+        Some(Saving(Arc::clone(self)))
     }
 
     fn make(&self, db: &Db) -> Result<Checkpoint, String> {
         let (last, new, old) =
             (self.path("backup"), self.path("backup.new"), self.path("backup.old"));
         let failed = |what: &str, error: io::Error| format!("{what}: {error}");
+        self.settle().map_err(|error| failed("cannot put the last save in its place", error))?;
         // What an attempt that failed after its checkpoint left: older than what comes now.
         remove(&new).map_err(|error| failed("cannot remove an unfinished save", error))?;
         remove(&old).map_err(|error| failed("cannot remove the save before the last", error))?;
@@ -114,6 +117,37 @@ impl Saves {
         // The new one is in place: what remains of the old one is only space.
         let _ = remove(&old);
         Ok(checkpoint)
+    }
+}
+
+/// The one save under way. Its drop ends it, whatever kept it from being made.
+#[derive(Debug)]
+pub(crate) struct Saving(Arc<Saves>);
+
+impl Saving {
+    /// Makes the save. Reads and writes files: not for an event loop. The next one can begin when
+    /// this returns.
+    pub(crate) fn run(self, db: &Db, clock: &dyn Clock) -> Result<Checkpoint, String> {
+        let made = self.0.make(db);
+        let mut state = lock(&self.0.state);
+        let since_us = state.running_since_us.unwrap_or_default();
+        state.last_took_us = Some(clock.monotonic_us().saturating_sub(since_us));
+        state.failed = made.is_err();
+        if let Ok(checkpoint) = &made {
+            state.last_ms = Some(clock.unix_ms());
+            state.last_position = Some(checkpoint.position);
+            state.count += 1;
+        }
+        drop(state);
+        // Behind the outcome: whoever sees the end sees what came of it.
+        drop(self);
+        made
+    }
+}
+
+impl Drop for Saving {
+    fn drop(&mut self) {
+        lock(&self.0.state).running_since_us = None;
     }
 }
 
@@ -151,5 +185,27 @@ mod tests {
         }
         let empty = tempfile::tempdir().expect("a directory");
         assert_eq!(Saves::open(&disk, empty.path()).expect("opened").state(), SaveState::default());
+    }
+
+    /// What an error between the renames left is the only save there is: a later attempt that fails
+    /// does not take it away.
+    #[test]
+    fn a_save_without_its_name_survives_a_later_failure() {
+        let disk: Arc<dyn Fs> = Arc::new(sluicedb::env::DiskFs);
+        let dir = tempfile::tempdir().expect("a directory");
+        let saves = Arc::new(Saves::open(&disk, dir.path()).expect("opened"));
+        for name in ["backup.old", "backup.new"] {
+            fs::create_dir(dir.path().join(name)).expect("made");
+            fs::write(dir.path().join(name).join("which"), name).expect("written");
+        }
+        let db = Db::open(dir.path().join("db"), sluicedb::Options::default()).expect("opened");
+        db.close(false).expect("closed");
+        let clock = sluicedb::env::Env::os().clock;
+        let saving = saves.begin(&*clock).expect("none is under way");
+        assert!(saves.begin(&*clock).is_none(), "one at a time");
+        saving.run(&db, &*clock).expect_err("the database is closed");
+        let kept = fs::read_to_string(dir.path().join("backup/which")).expect("a save");
+        assert_eq!(kept, "backup.new");
+        assert!(saves.state().failed && saves.begin(&*clock).is_some(), "it ended");
     }
 }

@@ -92,8 +92,16 @@ impl Server {
         }
         let feed = crate::feed::start(&shared, &*env.threads)
             .map_err(|error| StartError(format!("cannot start a thread: {error}")))?;
-        let workers = start_workers(&shared, &env, listeners, placement)?;
-        Ok(Server { shared, workers, feed })
+        let mut server = Server { shared, workers: Vec::new(), feed };
+        match start_workers(&server.shared, &env, listeners, placement, &mut server.workers) {
+            Ok(()) => Ok(server),
+            Err(error) => {
+                // What runs already holds the directory: it ends first.
+                server.shared.stop(StopMode::NoFlush);
+                drop(server.wait());
+                Err(error)
+            }
+        }
     }
 
     #[cfg(test)]
@@ -171,12 +179,14 @@ fn open_engine(config: &Config, env: &Env) -> Result<Db, StartError> {
     })
 }
 
+/// On an error `handles` has the workers that run.
 fn start_workers(
     shared: &Arc<Shared>,
     env: &Env,
     listeners: Vec<Listener>,
     mut placement: Option<Placement>,
-) -> Result<Vec<JoinHandle>, StartError> {
+    handles: &mut Vec<JoinHandle>,
+) -> Result<(), StartError> {
     let failed = |error: std::io::Error| StartError(format!("cannot start a worker: {error}"));
     let mut polls = Vec::new();
     let mut mailboxes = Vec::new();
@@ -188,7 +198,6 @@ fn start_workers(
     }
     let _ = shared.mailboxes.set(mailboxes.clone());
     let mut listeners = Some(listeners);
-    let mut handles = Vec::new();
     for (number, (poll, mailbox)) in polls.into_iter().zip(mailboxes).enumerate() {
         let stats = Arc::clone(&shared.stats[number]);
         let shared = Arc::clone(shared);
@@ -208,5 +217,5 @@ fn start_workers(
         let name = format!("worker-{number}");
         handles.push(env.threads.spawn(&name, Box::new(body)).map_err(failed)?);
     }
-    Ok(handles)
+    Ok(())
 }

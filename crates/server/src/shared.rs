@@ -64,7 +64,7 @@ pub(crate) struct Shared {
     /// Flushes that can be asked about by number.
     pub(crate) tickets: Tickets,
     pub(crate) jobs: Jobs,
-    pub(crate) saves: Saves,
+    pub(crate) saves: Arc<Saves>,
     /// See `answer.rs`.
     pub(crate) unanswered: Arc<AtomicUsize>,
     /// Some connection has asked for logged writes: the log is handed over at the end of turns
@@ -118,7 +118,7 @@ impl Shared {
             peak_memory: AtomicU64::new(0),
             tickets: Tickets::default(),
             jobs: Jobs::new(&env.threads),
-            saves,
+            saves: Arc::new(saves),
             unanswered: Arc::default(),
             log_asked_for: AtomicBool::new(false),
         }

@@ -4,8 +4,11 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::{Client, start_faulty};
-use sluicedb::env::{Gate, Op, Rule};
+use sluice_server::{Config, Server};
+use sluicedb::env::{Env, Gate, JoinHandle, Op, OsThreads, Rule, Threads};
 
 /// The payload of the next message, which must be of `channel`.
 fn message(client: &mut Client, channel: &str) -> String {
@@ -79,4 +82,32 @@ fn an_error_of_a_background_job_is_told_and_its_end_too() {
     assert!(text.starts_with("background-error ") && text.contains("job=flush"), "{text}");
     assert_eq!(client.ask(&["FLUSHMEMTABLE"]), "+OK\r\n");
     assert!(message(&mut listener, "__sluice__:error").starts_with("recovered job=flush"));
+}
+
+/// Threads of the system's, but for workers behind the first one.
+#[derive(Debug)]
+struct OneWorker;
+
+impl Threads for OneWorker {
+    fn spawn(&self, name: &str, body: Box<dyn FnOnce() + Send>) -> std::io::Result<JoinHandle> {
+        if name == "worker-1" {
+            return Err(std::io::Error::other("no more threads"));
+        }
+        OsThreads.spawn(name, body)
+    }
+}
+
+/// The thread of the events and the workers that run already hold the engine.
+#[test]
+fn a_start_that_fails_at_its_last_step_lets_go_of_the_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = directory.path().display().to_string();
+    let arguments = ["--port", "0", "--bind", "127.0.0.1", "--workers", "2", "--dir", &dir];
+    let config = || Config::from_arguments(arguments.map(str::to_owned)).unwrap();
+    let env = Env { threads: Arc::new(OneWorker), ..Env::os() };
+    let error = Server::start_in(config(), env).unwrap_err();
+    assert_eq!(error.0, "cannot start a worker: no more threads");
+    let server = Server::start(config()).unwrap();
+    server.stop_handle().stop();
+    server.wait().unwrap();
 }

@@ -329,6 +329,27 @@ fn p04_a_stalled_write_says_what_is_full() {
     gate.open();
 }
 
+/// Beginning a log flushes what has none; that must not wait for room on the event loop.
+#[test]
+fn a_log_begins_while_writes_are_stalled() {
+    let arguments = ["--workers", "1", "--appendonly", "no"];
+    let memtables = ["--memtable-bytes", "64kb", "--memtable-count", "2"];
+    let waits = ["--memtable-wait-timeout", "20"];
+    let (server, fs) = start_faulty(&[&arguments[..], &memtables, &waits].concat());
+    let mut client = server.client();
+    let gate = hold_tables(&fs);
+    let value = "v".repeat(4000);
+    while !client.ask(&["SET", "key", &value]).starts_with("-STALLED") {}
+    client.command(&["CONFIG", "SET", "appendonly", "yes"]);
+    let mut other = server.client();
+    other.command(&["PING"]);
+    let mut piece = [0; 7];
+    let answered = std::io::Read::read_exact(&mut other.socket, &mut piece);
+    gate.open();
+    answered.expect("the event loop stands still");
+    assert_eq!(client.reply(), "+OK\r\n");
+}
+
 #[test]
 fn the_log_is_synced_described_and_rotated() {
     let server = start(&["--appendfsync", "no"]);

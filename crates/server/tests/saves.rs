@@ -101,3 +101,27 @@ fn nonsense_is_refused_and_a_failed_save_leaves_the_one_before() {
     assert_eq!(client.ask(&["SAVE"]), "+OK\r\n");
     assert_eq!(info(&mut client, "rdb_last_bgsave_status"), "ok");
 }
+
+#[test]
+fn a_save_is_under_way_from_its_reply_on_and_over_with_its_reply() {
+    let (server, fs) = start_faulty(&[]);
+    let mut client = server.client();
+    client.ask(&["SET", "key", "value"]);
+    let gate = Gate::new();
+    fs.add(Rule::on(Op::SyncData).path_ends_with(".sst").hold(&gate));
+    // In one piece: no thread of the save has run in between.
+    client.send(b"BGSAVE\r\nINFO persistence\r\n");
+    assert_eq!(client.reply(), "+Background saving started\r\n");
+    let running = client.reply();
+    gate.open();
+    assert!(running.contains("\r\nrdb_bgsave_in_progress:1\r\n"), "{running}");
+    while info(&mut client, "rdb_bgsave_in_progress") != "0" {
+        std::thread::yield_now();
+    }
+    assert_eq!(info(&mut client, "rdb_saves"), "1");
+    // Each begins at once when the one before has answered.
+    client.send("SAVE\r\n".repeat(50).as_bytes());
+    for number in 0..50 {
+        assert_eq!(client.reply(), "+OK\r\n", "save {number}");
+    }
+}

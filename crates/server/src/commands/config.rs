@@ -93,7 +93,9 @@ fn set(call: &mut Call<'_>, args: &Args<'_>) -> CmdResult {
     call.worker.refresh_settings();
     if log_begins {
         // What was written without a log must not be lost to a crash that the log survives.
-        if let Err(error) = call.worker.shared.db.flush(FlushRequest::default()) {
+        // `allow_stall`: this thread must not wait for memtable room.
+        let request = FlushRequest { allow_stall: true, ..FlushRequest::default() };
+        if let Err(error) = call.worker.shared.db.flush(request) {
             return Err(failed(b"appendonly", &error.to_string()));
         }
     }

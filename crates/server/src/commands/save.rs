@@ -24,16 +24,20 @@ pub(crate) const COMMANDS: &[Command] = &[
         "Returns the Unix timestamp of the last successful save to disk.", "O(1)", lastsave),
 ];
 
-/// Makes a save on its thread; `done` hears of the outcome there.
+/// Makes a save on its thread; `done` hears of the outcome there, when the next one may begin. It
+/// is under way when this returns, whether the thread runs already or not.
 fn start(
     shared: &Arc<Shared>,
     done: impl FnOnce(Result<(), CmdError>) + Send + 'static,
 ) -> Result<(), CmdError> {
-    let saving = Arc::clone(shared);
+    let busy = || CmdError::new("ERR Background save already in progress");
+    let saving = shared.saves.begin(&*shared.clock).ok_or_else(busy)?;
+    let shared = Arc::clone(shared);
+    let lane = Arc::clone(&shared.jobs.save);
     let job = Box::new(move || {
-        let made = saving.saves.save(&saving.db, &*saving.clock);
+        let made = saving.run(&shared.db, &*shared.clock);
         match &made {
-            Ok(made) => saving.note(
+            Ok(made) => shared.note(
                 Level::Notice,
                 &format!(
                     "DB saved on disk: position {}, {} tables, {} bytes, {} ms",
@@ -43,12 +47,12 @@ fn start(
                     made.took.as_millis()
                 ),
             ),
-            Err(error) => saving.note(Level::Warning, &format!("saving failed: {error}")),
+            Err(error) => shared.note(Level::Warning, &format!("saving failed: {error}")),
         }
         done(made.map(drop).map_err(|error| CmdError::new(format!("ERR {error}"))));
     });
-    shared.jobs.save.start(job).map_err(|refused| match refused {
-        Refused::Busy => CmdError::new("ERR Background save already in progress"),
+    lane.start(job).map_err(|refused| match refused {
+        Refused::Busy => busy(),
         Refused::Failed(reason) => CmdError::new(format!("ERR {reason}")),
     })
 }

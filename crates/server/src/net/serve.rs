@@ -37,7 +37,7 @@ impl Worker {
             conn.dead |= conn.waits_for_nobody();
             conn.stopped = !conn.may_run(&self.cx.settings);
             let parked = matches!(conn.wait, Wait::Room { .. });
-            self.next_tick_us = self.next_tick_us.min(conn.wait_deadline_us());
+            self.next_end_us = self.next_end_us.min(conn.wait_deadline_us());
             self.conns[place] = Some(conn);
             self.touch(place);
             if again {

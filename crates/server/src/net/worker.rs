@@ -61,6 +61,9 @@ pub(crate) struct Worker {
     pub(super) held: VecDeque<(u64, Vec<usize>)>,
     room_requested: bool,
     pub(super) next_tick_us: u64,
+    /// When the next wait of a connection ends by itself. Not the tick's business: waits may end
+    /// every millisecond, and what the tick does counts on its pace.
+    pub(super) next_end_us: u64,
     pub(super) live: usize,
     /// Worker 0 has it when the number of active workers follows the load.
     pub(super) placement: Option<Placement>,
@@ -97,6 +100,7 @@ impl Worker {
             held: VecDeque::new(),
             room_requested: false,
             next_tick_us: 0,
+            next_end_us: u64::MAX,
             live: 0,
             placement,
             rebalance_due: false,
@@ -146,7 +150,8 @@ impl Worker {
             return TICK * 10;
         }
         // One microsecond more: a timer that is looked at too early is looked at twice.
-        Duration::from_micros(self.next_tick_us.saturating_sub(self.cx.now_us) + 1).min(TICK)
+        let next_us = self.next_tick_us.min(self.next_end_us);
+        Duration::from_micros(next_us.saturating_sub(self.cx.now_us) + 1).min(TICK)
     }
 
     fn note_event(&mut self, event: &Event) {
@@ -285,14 +290,16 @@ impl Worker {
         }
     }
 
-    /// Timers: at most every tick.
+    /// Timers: waits when they end, everything else every tick.
     pub(super) fn tick(&mut self) {
         let now_us = self.cx.now_us;
+        if now_us >= self.next_end_us {
+            self.next_end_us = self.end_waits();
+        }
         if now_us < self.next_tick_us {
             return;
         }
-        let next_us = self.end_waits();
-        self.next_tick_us = next_us.min(now_us + TICK.as_micros() as u64);
+        self.next_tick_us = now_us + TICK.as_micros() as u64;
         self.close_idle();
         self.measure();
         self.rebalance_due = true;

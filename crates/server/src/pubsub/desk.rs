@@ -197,7 +197,7 @@ impl Desk {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Urgency;
+    use super::super::{Published, Urgency};
     use super::*;
 
     fn publish(registry: &Registry, channel: &str, payload: &str) {
@@ -281,5 +281,41 @@ mod tests {
         taker.leave(&registry, &moved, 1);
         taker.leave(&registry, &other, 0);
         assert_eq!(registry.count(Kind::Channel), 0);
+    }
+
+    /// A publisher at work on another thread: what it has announced, a connection that catches up
+    /// finds.
+    #[test]
+    fn nothing_counts_as_seen_before_it_is_collected() {
+        const COUNT: usize = 200_000;
+        let (registry, mut desk) = (Registry::new(1), Desk::new(0));
+        let mut one = Subscriber::default();
+        desk.subscribe(&registry, (&mut one, 0), Kind::Channel, b"a");
+        let mut got = 0;
+        std::thread::scope(|scope| {
+            let publisher = scope.spawn(|| {
+                for _ in 0..COUNT {
+                    let publish = || registry.publish(Kind::Channel, b"a", b"x", Urgency::CanWait);
+                    while publish() == Published::Full {
+                        std::thread::yield_now();
+                    }
+                }
+            });
+            loop {
+                let is_last = publisher.is_finished();
+                desk.catch_up(&registry, (&mut one, 0), Proto::Resp2);
+                let message = b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n";
+                got += one.pushes.len() / message.len();
+                one.pushes.truncate(0);
+                while let Some(publication) = desk.next() {
+                    got += usize::from(one.seen < publication.number);
+                    desk.delivered(&registry, &publication);
+                }
+                if is_last && desk.is_idle(&registry) {
+                    break;
+                }
+            }
+        });
+        assert_eq!(got, COUNT);
     }
 }

@@ -73,8 +73,10 @@ impl Post {
         self.bytes.fetch_add(publication.cost(), Ordering::SeqCst);
         let number = publication.number;
         crate::lock(&self.queue).push(publication);
+        // In this order: who knows the number and collects, which needs the signal, has it.
+        let wakes = !self.signalled.swap(true, Ordering::AcqRel);
         self.newest.store(number, Ordering::Release);
-        !self.signalled.swap(true, Ordering::AcqRel)
+        wakes
     }
 
     /// True: it is full, and the worker will say when it is not.
