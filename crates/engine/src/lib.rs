@@ -24,6 +24,7 @@
 
 mod background;
 mod batch;
+mod census;
 mod cf;
 mod checkpoint;
 mod commit;
