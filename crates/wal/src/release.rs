@@ -18,7 +18,14 @@ impl Wal {
     /// stores [`Wal::first_segment_after`] of the same number lets the next recovery notice a
     /// head that is missing.
     pub fn release(&self, oldest_needed: SeqNo) -> Result<u64> {
-        self.shared.release(oldest_needed)
+        self.shared.release(oldest_needed, None)
+    }
+
+    /// As [`Wal::release`], of segments before `first` only: the one that the owner has noted as the
+    /// first one needed. The log may have gone on to another segment since the note was made, and
+    /// what was the active one then must stay, or the next recovery would miss it.
+    pub fn release_before(&self, first: FileNo, oldest_needed: SeqNo) -> Result<u64> {
+        self.shared.release(oldest_needed, Some(first))
     }
 
     /// What [`Wal::first_segment`] will be after `release(oldest_needed)`.
@@ -31,16 +38,21 @@ impl Wal {
 }
 
 impl Shared {
-    fn release(&self, oldest_needed: SeqNo) -> Result<u64> {
+    fn release(&self, oldest_needed: SeqNo, first: Option<FileNo>) -> Result<u64> {
         let mut gone = Vec::new();
-        let outcome = self.release_noting(oldest_needed, &mut gone);
+        let outcome = self.release_noting(oldest_needed, first, &mut gone);
         // What went before an error went all the same.
         gone.into_iter().for_each(|event| self.tell(event));
         outcome
     }
 
     /// Notes in `gone` what is to be told once the lock is let go of.
-    fn release_noting(&self, oldest_needed: SeqNo, gone: &mut Vec<WalEvent>) -> Result<u64> {
+    fn release_noting(
+        &self,
+        oldest_needed: SeqNo,
+        first: Option<FileNo>,
+        gone: &mut Vec<WalEvent>,
+    ) -> Result<u64> {
         let _names = lock(&self.files.names);
         let mut released = 0;
         loop {
@@ -49,6 +61,9 @@ impl Shared {
             else {
                 return Ok(released);
             };
+            if first.is_some_and(|first| number >= first) {
+                return Ok(released);
+            }
             // Bytes of it may still be in the buffer. Written after the file got another number,
             // they would land in the middle of someone else's frames.
             self.write_out(end)?;

@@ -13,7 +13,7 @@ use crate::{
     tables::VersionState,
     version::{CfEdit, VersionEdit},
 };
-use sluice_base::{Error, Level, SeqNo};
+use sluice_base::{Error, FileNo, Level, SeqNo};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Does one piece of flush work. Says whether there was any, or until when there is none.
@@ -181,7 +181,10 @@ fn install(core: &Arc<Core>, ready: &[Ready], log_failed: bool) -> Result<Vec<Fl
     let cut = ready.last().map(|(group, _)| group.cut);
     // What the edit says and what is released must be the same number: a family dropped in between
     // would let go of segments that the manifest still asks for.
-    let oldest = (!log_failed).then(|| super::oldest_without(core, &ids));
+    let needed = (!log_failed).then(|| {
+        let oldest = super::oldest_without(core, &ids);
+        (oldest, core.wal.first_segment_after(oldest))
+    });
     let mut orphans = Vec::new();
     let edit = |state: &VersionState| {
         let mut cfs = BTreeMap::new();
@@ -209,7 +212,7 @@ fn install(core: &Arc<Core>, ready: &[Ready], log_failed: bool) -> Result<Vec<Fl
         };
         Ok(VersionEdit {
             last_seq: cut,
-            log_first: oldest.map(|oldest| core.wal.first_segment_after(oldest)),
+            log_first: needed.map(|(_, first)| first),
             cfs: cfs.into_values().map(with_counters).collect(),
             ..VersionEdit::default()
         })
@@ -232,14 +235,14 @@ fn install(core: &Arc<Core>, ready: &[Ready], log_failed: bool) -> Result<Vec<Fl
         core.flushes.pop(group);
     }
     orphans.into_iter().for_each(|file| core.store.discard(file));
-    let released = oldest.map_or(0, |oldest| release(core, oldest));
+    let released = needed.map_or(0, |(oldest, first)| release(core, oldest, first));
     Ok(ready.iter().map(|(group, built)| report(core, group, built, released)).collect())
 }
 
 /// Lets go of log segments. The data is in tables: a segment that cannot be let go of does not
 /// make the flush fail, and the next one tries again.
-fn release(core: &Core, oldest: SeqNo) -> u64 {
-    match core.wal.release(oldest) {
+fn release(core: &Core, oldest: SeqNo, first: FileNo) -> u64 {
+    match core.wal.release_before(first, oldest) {
         Ok(bytes) => {
             core.health.background_ok("log-release");
             bytes

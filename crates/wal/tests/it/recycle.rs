@@ -133,3 +133,21 @@ fn a_frame_larger_than_a_segment_gets_its_own() {
         assert!(!path.to_string_lossy().ends_with(".free") || bytes == 4096);
     }
 }
+
+/// Between the owner's note of the first segment needed and the release the log may go on to another
+/// segment: what was active when the note was made must stay.
+#[test]
+fn a_release_stops_at_the_segment_that_was_noted() {
+    let disk = crate::support::disk();
+    let mut world = World::new();
+    let (wal, ..) = world.open(disk.clone()).unwrap();
+    append(&wal, &Rec::new(1, b"in a table by now")).unwrap();
+    let noted = wal.first_segment_after(SeqNo(2));
+    wal.rotate().unwrap();
+    assert_ne!(wal.first_segment_after(SeqNo(2)), noted, "a later note would let go of more");
+    assert_eq!(wal.release_before(noted, SeqNo(2)).unwrap(), 0);
+    world.first_needed = noted;
+    drop(wal);
+    let (report, _) = world.replay(&disk).unwrap();
+    assert_eq!(report.head_missing, None);
+}
