@@ -14,9 +14,9 @@ impl Wal {
     /// their files are kept for reuse or removed, durably. Never the active segment. Returns the
     /// bytes released.
     ///
-    /// Call it after the manifest edit that makes `oldest_needed` true is durable. An edit that
-    /// stores [`Wal::first_segment_after`] of the same number lets the next recovery notice a
-    /// head that is missing.
+    /// Call it after the manifest edit that makes `oldest_needed` true is durable. An owner whose
+    /// edits store [`Wal::first_segment_after`], so that a recovery notices a missing head, calls
+    /// [`Wal::release_before`] instead.
     pub fn release(&self, oldest_needed: SeqNo) -> Result<u64> {
         self.shared.release(oldest_needed, None)
     }
@@ -28,7 +28,7 @@ impl Wal {
         self.shared.release(oldest_needed, Some(first))
     }
 
-    /// What [`Wal::first_segment`] will be after `release(oldest_needed)`.
+    /// What [`Wal::first_segment`] would be after `release(oldest_needed)` at this moment.
     pub fn first_segment_after(&self, oldest_needed: SeqNo) -> FileNo {
         let state = lock(&self.shared.state);
         let active = state.live.back().map_or(FileNo(0), |active| active.number);

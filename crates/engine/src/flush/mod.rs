@@ -15,7 +15,7 @@
 //!    an earlier write of another family that is only in the log (P1);
 //! 3. the manifest edit appended and synced;
 //! 4. the read state swapped;
-//! 5. log segments released, waiters and writers woken.
+//! 5. log segments before the one that the edit names released, waiters and writers woken.
 //!
 //! A build or an install that finds the disk full is run once more with the room that is kept for
 //! it (reserve.rs). What fails keeps its place and is tried again with backoff, and everyone who
