@@ -26,14 +26,11 @@
 use crate::{cf::ColumnFamily, memtable::Memtable, tables::CfVersion};
 use arc_swap::ArcSwap;
 use sluice_base::SeqNo;
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+use sluice_env::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
 };
+use std::{collections::BTreeMap, fmt};
 
 /// A sealed memtable on its way to a table.
 #[derive(Debug, Clone)]

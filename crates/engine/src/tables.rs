@@ -3,15 +3,15 @@
 
 use crate::{Compression, Options, Result, manifest::FileName, version};
 use sluice_base::{Error, FileNo};
-use sluice_env::Fs;
-use sluice_table::{BlockCache, Table};
-use std::{
-    path::{Path, PathBuf},
+use sluice_env::{
+    Fs,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
+use sluice_table::{BlockCache, Table};
+use std::path::{Path, PathBuf};
 
 /// A table of a version, with its file.
 pub(crate) type TableHandle = version::TableHandle<TableFile>;

@@ -13,6 +13,7 @@ mod mem;
 mod memory;
 pub mod metrics;
 mod rng;
+pub mod sync;
 mod threads;
 
 pub use clock::{Clock, ManualClock, SystemClock};

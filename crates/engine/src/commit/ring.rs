@@ -22,8 +22,11 @@
 //! head slot's value by compare-exchange lets exactly one thread move the head at a time.
 
 use sluice_base::SeqNo;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::{Condvar, Mutex, PoisonError};
+use sluice_env::sync::{
+    Condvar, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering::SeqCst},
+    hint,
+};
 
 /// Committers at one time. Each occupies a slot from its claim to its publication, which is the
 /// time of some memtable inserts; a claim beyond it is refused and the committer tries again.
@@ -125,7 +128,7 @@ impl Ring {
             if self.visible() >= seq {
                 return;
             }
-            std::hint::spin_loop();
+            hint::spin_loop();
         }
         self.sleepers.fetch_add(1, SeqCst);
         let mut guard = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);

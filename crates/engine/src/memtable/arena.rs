@@ -19,11 +19,11 @@
 //!   leaves `current` alone.
 
 use super::sync::{AtomicPtr, AtomicUsize, Mutex, Ordering};
+use sluice_env::sync::PoisonError;
 use std::{
     alloc::{Layout, alloc, dealloc, handle_alloc_error},
     mem::size_of,
     ptr::{self, NonNull},
-    sync::PoisonError,
 };
 
 /// Every range begins at a multiple of this.
