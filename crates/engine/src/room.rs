@@ -201,3 +201,6 @@ mod tests {
         });
     }
 }
+
+#[cfg(all(test, sluice_loom))]
+mod loom_tests;

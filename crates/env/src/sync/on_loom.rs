@@ -93,3 +93,18 @@ impl Condvar {
         Ok((guard, WaitTimeoutResult(())))
     }
 }
+
+/// Runs `body` in every interleaving with at most `preemptions` switches of a thread that could go
+/// on; `LOOM_MAX_PREEMPTIONS` takes precedence. Says how many interleavings there were.
+pub fn model(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
+    let runs = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let count = std::sync::Arc::clone(&runs);
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
+    builder.max_branches = 20_000;
+    builder.check(move || {
+        count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        body();
+    });
+    println!("{} interleavings", runs.load(std::sync::atomic::Ordering::Relaxed));
+}

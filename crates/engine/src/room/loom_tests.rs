@@ -1,0 +1,105 @@
+//! The room and the sum of bytes under loom: writers that share one place, and a caller that does
+//! not wait but leaves a callback. How to run it: `memtable/skiplist/loom_tests.rs`.
+//!
+//! The loop around [`Room::wait`] is that of `commit::reserve`, and [`Budget::release`] what the
+//! end of a flush does; both need a whole database, so their steps are repeated here.
+
+use super::*;
+use crate::core::ByteCount;
+use sluice_env::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+    model, thread,
+};
+
+const MAX: u64 = 1;
+
+#[derive(Default)]
+struct Budget {
+    commit: Mutex<()>,
+    used: ByteCount,
+    room: Room,
+}
+
+impl Budget {
+    /// One look, under the commit lock; what was found is reserved.
+    fn admit(&self) -> bool {
+        let _commit = self.commit.lock().unwrap();
+        let has_room = self.used.get() < MAX;
+        if has_room {
+            self.used.add(1);
+            assert!(self.used.get() <= MAX, "over the budget");
+        }
+        has_room
+    }
+
+    fn reserve(&self) {
+        loop {
+            let turn = self.room.turn();
+            if self.admit() {
+                return;
+            }
+            self.room.refused(turn);
+            assert!(self.room.wait(turn, None));
+        }
+    }
+
+    fn release(&self) {
+        self.used.sub(1);
+        self.room.end_turn();
+    }
+}
+
+fn writers(count: usize, preemptions: usize, poll: bool) {
+    model(preemptions, move || {
+        let budget = Arc::new(Budget::default());
+        let threads: Vec<_> = (0..count)
+            .map(|_| {
+                let budget = Arc::clone(&budget);
+                thread::spawn(move || {
+                    budget.reserve();
+                    budget.release();
+                })
+            })
+            .collect();
+        let runs = Arc::new(AtomicU64::new(0));
+        if poll {
+            let turn = budget.room.turn();
+            if budget.admit() {
+                runs.fetch_add(1, Ordering::Relaxed);
+                budget.release();
+            } else {
+                budget.room.refused(turn);
+                let runs = Arc::clone(&runs);
+                budget.room.on_change(Box::new(move || {
+                    runs.fetch_add(1, Ordering::Relaxed);
+                }));
+            }
+        }
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(budget.used.get(), 0);
+        assert_eq!(runs.load(Ordering::Relaxed), u64::from(poll), "the callback runs once");
+    });
+}
+
+#[test]
+fn loom_two_writers_share_one_place() {
+    writers(2, 4, false);
+}
+
+#[test]
+fn loom_three_writers_share_one_place() {
+    writers(3, 3, false);
+}
+
+#[test]
+fn loom_a_writer_and_one_that_does_not_wait() {
+    writers(1, 4, true);
+}
+
+#[test]
+fn loom_two_writers_and_one_that_does_not_wait() {
+    writers(2, 3, true);
+}
