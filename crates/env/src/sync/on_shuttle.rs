@@ -28,10 +28,7 @@ use std::{
     cell::Cell,
     fmt, io,
     ops::{Deref, DerefMut},
-    sync::{
-        Arc, LockResult, PoisonError,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
+    sync::{Arc, LockResult, PoisonError},
     time::Duration,
 };
 
@@ -143,10 +140,30 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
     }
 }
 
-/// One sleeping thread.
+/// One sleeping thread. Not `thread::park`: shuttle lets that return at any time, and so takes no
+/// parked thread for a blocked one.
+#[derive(Default)]
 struct Waiter {
-    thread: thread::Thread,
-    woken: AtomicBool,
+    woken: shuttle::sync::Mutex<bool>,
+    wake: shuttle::sync::Condvar,
+}
+
+impl Waiter {
+    fn is_woken(&self) -> bool {
+        *self.woken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        *self.woken.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.wake.notify_one();
+    }
+
+    fn sleep(&self) {
+        let mut woken = self.woken.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*woken {
+            woken = self.wake.wait(woken).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
 }
 
 /// A condition variable whose timed waits end. Which of several waiters one notification wakes is
@@ -185,7 +202,7 @@ impl Condvar {
     }
 
     fn enlist(&self) -> Arc<Waiter> {
-        let waiter = Arc::new(Waiter { thread: thread::current(), woken: AtomicBool::new(false) });
+        let waiter = Arc::<Waiter>::default();
         self.waiters().push(Arc::clone(&waiter));
         waiter
     }
@@ -198,15 +215,13 @@ impl Condvar {
                 count => waiters.swap_remove((thread_rng().next_u64() % count) as usize),
             }
         };
-        woken.woken.store(true, SeqCst);
-        woken.thread.unpark();
+        woken.wake();
     }
 
     pub fn notify_all(&self) {
         let woken = std::mem::take(&mut *self.waiters());
         for waiter in woken {
-            waiter.woken.store(true, SeqCst);
-            waiter.thread.unpark();
+            waiter.wake();
         }
     }
 
@@ -215,9 +230,7 @@ impl Condvar {
         // On the list before the mutex is let go: no notification is lost in between.
         let waiter = self.enlist();
         drop(guard);
-        while !waiter.woken.load(SeqCst) {
-            thread::park();
-        }
+        waiter.sleep();
         mutex.lock()
     }
 
@@ -242,26 +255,23 @@ impl Condvar {
         let mutex = guard.mutex;
         let waiter = self.enlist();
         drop(guard);
-        // For ever is meant by whoever asks for so much.
-        let turns = match limit == Duration::MAX {
-            true => u64::MAX,
-            false => {
-                let most = PATIENCE * u64::from(u64::BITS - limit_us.leading_zeros()) + 1;
-                thread_rng().next_u64() % most
-            }
-        };
-        for _ in 0..turns {
-            if waiter.woken.load(SeqCst) {
+        if limit == Duration::MAX {
+            waiter.sleep(); // for ever is what is meant
+        }
+        let most = PATIENCE * u64::from(u64::BITS - limit_us.leading_zeros()) + 1;
+        for _ in 0..thread_rng().next_u64() % most {
+            if waiter.is_woken() {
                 break;
             }
-            match limit == Duration::MAX {
-                true => thread::park(),
-                false => thread::yield_now(),
-            }
+            thread::yield_now();
         }
-        let timed_out = !waiter.woken.load(SeqCst);
+        // Whoever takes a waiter off the list wakes it, and only once.
+        let timed_out = {
+            let mut waiters = self.waiters();
+            let at = waiters.iter().position(|other| Arc::ptr_eq(other, &waiter));
+            at.map(|at| waiters.swap_remove(at)).is_some()
+        };
         if timed_out {
-            self.waiters().retain(|other| !Arc::ptr_eq(other, &waiter));
             NOW_US.set(NOW_US.get().max(end_us));
         }
         let result = WaitTimeoutResult(timed_out);
