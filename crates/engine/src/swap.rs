@@ -23,15 +23,24 @@ mod stand_in {
 
     pub(crate) struct Swap<T> {
         newest: AtomicUsize,
+        /// Changed by every call, in no order: loom remembers the last access to an atomic alone,
+        /// so a thread that loads `newest` and then stores it would hide from it that another
+        /// thread's load came before.
+        calls: AtomicUsize,
         stored: Mutex<Vec<Arc<T>>>,
     }
 
     impl<T> Swap<T> {
         pub(crate) fn from_pointee(value: T) -> Swap<T> {
-            Swap { newest: AtomicUsize::new(0), stored: Mutex::new(vec![Arc::new(value)]) }
+            Swap {
+                newest: AtomicUsize::new(0),
+                calls: AtomicUsize::new(0),
+                stored: Mutex::new(vec![Arc::new(value)]),
+            }
         }
 
         pub(crate) fn load(&self) -> Guard<Arc<T>> {
+            self.calls.fetch_add(1, Ordering::Relaxed);
             let at = self.newest.load(Ordering::Acquire);
             Arc::clone(&self.stored.lock().unwrap_or_else(PoisonError::into_inner)[at])
         }
@@ -46,6 +55,7 @@ mod stand_in {
                 stored.push(value);
                 stored.len() - 1
             };
+            self.calls.fetch_add(1, Ordering::Relaxed);
             self.newest.swap(at, Ordering::AcqRel);
         }
     }

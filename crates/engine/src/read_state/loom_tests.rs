@@ -30,6 +30,11 @@ impl Database {
         })
     }
 
+    fn run(self: &Arc<Self>, work: fn(&Database)) -> thread::JoinHandle<()> {
+        let database = Arc::clone(self);
+        thread::spawn(move || work(&database))
+    }
+
     /// One batch: an entry in each family. Batch n takes numbers 2n - 1 and 2n.
     fn commit(&self) {
         let (first, claim, state) = {
@@ -44,10 +49,10 @@ impl Database {
         self.ring.publish(&claim);
     }
 
-    fn seal(&self) -> SeqNo {
+    fn seal(&self, slots: &[usize]) -> SeqNo {
         let next = self.next.lock().unwrap();
         let last = SeqNo(*next - 1);
-        self.cell.seal(&[0, 1], last, |cf| {
+        self.cell.seal(slots, last, |cf| {
             let memtable = Arc::clone(&cf.active);
             let (first, dirty_since_us) = (SeqNo(1), 0);
             let sealed = Sealed { memtable, group: 0, reserved: 0, first, dirty_since_us };
@@ -100,49 +105,47 @@ fn empty_family(slot: usize, owner: &Arc<DbId>) -> CfState {
     }
 }
 
-/// Batches and seals in one thread after the other, a reader beside them.
+/// Two batches, a seal of one family somewhere between them, and a reader.
 #[test]
 fn loom_a_batch_across_a_seal() {
     model(2, || {
         let database = Database::new();
-        let writer = {
-            let database = Arc::clone(&database);
-            thread::spawn(move || {
+        let threads = [
+            database.run(|database| {
                 database.commit();
                 database.commit();
-            })
-        };
-        let sealer = {
-            let database = Arc::clone(&database);
-            thread::spawn(move || {
-                database.seal();
-            })
-        };
-        database.read();
-        writer.join().unwrap();
-        sealer.join().unwrap();
+            }),
+            database.run(|database| {
+                database.seal(&[0]);
+            }),
+            database.run(|database| {
+                database.read();
+            }),
+        ];
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
         assert_eq!(database.read(), 2);
     });
 }
 
-/// As above, with a flush that drops what no reader should need any more.
+/// A batch, a seal of both families and a flush that drops what no reader should need any more.
 #[test]
 fn loom_a_read_across_a_flush() {
     model(3, || {
         let database = Database::new();
         database.commit();
-        let writer = {
-            let database = Arc::clone(&database);
-            thread::spawn(move || {
+        let threads = [
+            database.run(|database| {
                 database.commit();
-                let cut = database.seal();
+                let cut = database.seal(&[0, 1]);
                 database.flush(cut);
-            })
-        };
-        let seen = database.read();
-        assert!(seen >= 1, "a flush took away what a reader sees");
-        assert!(database.read() >= seen, "a read went back");
-        writer.join().unwrap();
+            }),
+            database.run(|database| {
+                let seen = database.read();
+                assert!(seen >= 1, "a flush took away what a reader sees");
+                assert!(database.read() >= seen, "a read went back");
+            }),
+        ];
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
         assert_eq!(database.read(), 2);
     });
 }

@@ -8,6 +8,11 @@
 //! `SeqCst` in loom: an access is `AcqRel`, and in addition never reads an older `SeqCst` store
 //! than the newest one. That is weaker than the real thing, so loom may show what cannot happen,
 //! and does not hide what can.
+//!
+//! loom tries the orders of two accesses by the *last* access to an atomic before the second. A
+//! thread that loads an atomic and then changes it hides that another had loaded it before. So in
+//! models a reader is the thread spawned last: its loads come after all changes at first, and loom
+//! tries every older value for them that the orderings allow.
 
 pub use loom::{
     hint,
