@@ -42,11 +42,14 @@ use sluice_env::{
     sync::{ScheduledThreads, VirtualClock},
 };
 use sluicedb::{
-    Ack, CfOptions, Db, Error, ErrorKind, FlushRequest, Options, Position, WriteOptions,
+    Ack, CfOptions, Db, Error, ErrorKind, FlushRequest, Options, Position, WriteBatch, WriteOptions,
 };
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
@@ -97,6 +100,9 @@ struct World {
     db: Db,
     writers: Vec<Writer>,
     ledger: Ledger,
+    /// Callbacks left with the engine, and how many were called.
+    asked: Arc<AtomicU64>,
+    called: Arc<AtomicU64>,
     /// Whether the database is closed while all this goes on.
     closes_early: bool,
     /// The highest position that was flushed before the power cut, and the disk after it.
@@ -163,8 +169,9 @@ impl World {
             is_logged: name < 2,
         });
         let writers = writers.collect();
-        let (ledger, flushed, cut) = Default::default();
-        Arc::new(World { fs, db, writers, ledger, closes_early: chance(2), flushed, cut })
+        let (ledger, asked, called, flushed, cut) = Default::default();
+        let closes_early = chance(2);
+        Arc::new(World { fs, db, writers, ledger, asked, called, closes_early, flushed, cut })
     }
 
     fn write(&self, writer: &Writer) {
@@ -294,6 +301,83 @@ impl World {
         }
     }
 
+    /// What an operator does while all this goes on: changes sizes and counts, holds flushes back
+    /// for a while, ends segments, makes and drops a family, looks at everything.
+    fn operate(&self) {
+        for _ in 0..4 {
+            linger(150);
+            let outcome = match thread_rng().gen_range(0..6) {
+                0 => {
+                    let mut tunables = self.db.tunables();
+                    tunables.flush_threads = thread_rng().gen_range(1..=3);
+                    tunables.memtable_count = thread_rng().gen_range(2..=3);
+                    tunables.memtable_bytes = thread_rng().gen_range(1..=2) * (4 << 10);
+                    self.db.set_tunables(&tunables)
+                }
+                1 => {
+                    self.db.pause_flushes();
+                    linger(50);
+                    self.db.resume_flushes();
+                    Ok(())
+                }
+                2 => self.db.rotate_log(),
+                3 => self.passing_family(),
+                4 => {
+                    self.db.stats();
+                    self.db.memtables();
+                    self.db.log_info();
+                    Ok(())
+                }
+                _ => {
+                    self.callbacks();
+                    Ok(())
+                }
+            };
+            if let Err(error) = outcome {
+                assert!(is_expected(&error), "{error}");
+            }
+        }
+    }
+
+    /// A family that is written to, read and dropped.
+    fn passing_family(&self) -> Result<(), Error> {
+        let family = self.db.create_column_family("passing", CfOptions::default())?;
+        let mut batch = WriteBatch::new();
+        batch.put(&family, b"key", &[7; 1000]);
+        let options = WriteOptions { deadline: Some(LONG), ..WriteOptions::default() };
+        let written = self.db.write(&batch, &options);
+        if written.is_ok() {
+            assert!(self.db.get(&family, b"key")?.is_some());
+        }
+        let view = self.db.view();
+        self.db.drop_column_family(&family)?;
+        // Who held a view before goes on reading.
+        assert_eq!(view.exists(&family, b"key")?, written.is_ok());
+        written.map(drop)
+    }
+
+    /// Callbacks are called, once, whatever happens.
+    fn callbacks(&self) {
+        let (asked, called) = (Arc::clone(&self.asked), Arc::clone(&self.called));
+        asked.fetch_add(2, SeqCst);
+        let note = Arc::clone(&called);
+        let position = self.db.positions().visible;
+        self.db.on_durable(
+            position,
+            Box::new(move |_| {
+                note.fetch_add(1, SeqCst);
+            }),
+        );
+        match self.db.flush(FlushRequest { allow_stall: true, ..FlushRequest::default() }) {
+            Ok(ticket) => ticket.on_done(move |_| {
+                called.fetch_add(1, SeqCst);
+            }),
+            Err(_) => {
+                called.fetch_add(1, SeqCst);
+            }
+        }
+    }
+
     fn checkpoint(&self) {
         linger(300);
         let least = self.ledger.all().clone();
@@ -360,6 +444,7 @@ fn execution() {
     run(Box::new(World::flush));
     run(Box::new(World::compact));
     run(Box::new(World::wait));
+    run(Box::new(World::operate));
     run(Box::new(World::checkpoint));
     run(Box::new(World::cut_power));
     let flush = chance(2);
@@ -372,6 +457,7 @@ fn execution() {
     }
     let is_flushed = close(&world.db, flush) && flush && !world.closes_early;
     world.ledger.check();
+    assert_eq!(world.asked.load(SeqCst), world.called.load(SeqCst), "P6: a callback was forgotten");
     let cut = world.cut.lock().unwrap().take();
     if let Some(PowerCut { disk, least }) = cut {
         world.recover(Arc::new(disk), &least, "after the power cut");
