@@ -493,7 +493,11 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
-fn explore<S: Scheduler + 'static>(test: &'static str, scheduler: impl Fn(u64) -> S) {
+fn explore<S: Scheduler + 'static>(
+    test: &'static str,
+    execution: fn(),
+    scheduler: impl Fn(u64) -> S,
+) {
     let first = number("SLUICE_FIRST").unwrap_or(1);
     let seeds = match number("SLUICE_SEED") {
         Some(seed) => seed..seed + 1,
@@ -514,12 +518,47 @@ fn explore<S: Scheduler + 'static>(test: &'static str, scheduler: impl Fn(u64) -
 /// Any thread may be next, each as likely as another.
 #[test]
 fn random_order() {
-    explore("random_order", |seed| RandomScheduler::new_from_seed(seed, 1));
+    explore("random_order", execution, |seed| RandomScheduler::new_from_seed(seed, 1));
 }
 
 /// The thread with the highest priority runs, and priorities change at a few random steps: finds
 /// what needs one thread to be held up for long.
 #[test]
 fn random_priorities() {
-    explore("random_priorities", |seed| PctScheduler::new_from_seed(seed, 4, PCT_EXECUTIONS));
+    explore("random_priorities", execution, |seed| {
+        PctScheduler::new_from_seed(seed, 4, PCT_EXECUTIONS)
+    });
+}
+
+/// A durable position covers nothing that is in no log and in no table, whoever writes, logged and
+/// synced or not, while it is asked for.
+#[test]
+fn durable_covers_nothing_unlogged() {
+    let execution = || {
+        VirtualClock::start();
+        let fs = Arc::new(MemFs::new());
+        // Nothing is flushed here.
+        let options = Options { memtable_bytes: 1 << 20, memory_budget: 16 << 20, ..options(&fs) };
+        let db = Db::open("/db", options).unwrap();
+        let write = |ack: Ack, wal: bool| {
+            let db = db.clone();
+            thread::spawn(move || {
+                let mut batch = WriteBatch::new();
+                batch.put(&db.default_cf(), b"key", b"value");
+                db.write(&batch, &WriteOptions { ack, wal, deadline: None }).unwrap()
+            })
+        };
+        let unlogged = write(Ack::Memory, false);
+        let logged = write(Ack::Disk, true);
+        let asked: Vec<_> = (0..4).map(|_| db.positions()).collect();
+        let unlogged = unlogged.join().unwrap();
+        logged.join().unwrap();
+        for positions in asked.into_iter().chain([db.positions()]) {
+            assert!(positions.durable < unlogged, "{unlogged:?} is in no log: {positions:?}");
+        }
+        db.close(false).unwrap();
+    };
+    explore("durable_covers_nothing_unlogged", execution, |seed| {
+        PctScheduler::new_from_seed(seed, 3, 20)
+    });
 }
