@@ -175,7 +175,11 @@ impl<'w> Session<'w> {
         self.disturbed = true;
         let failure = [Failure::EIO, Failure::ENOSPC][rng.below(2) as usize];
         let nth = 1 + rng.below(30);
-        match rng.below(8) {
+        match rng.below(9) {
+            8 => drop(
+                self.fault
+                    .add(Rule::on(Op::HardLink).forever().fail(std::io::ErrorKind::Unsupported)),
+            ),
             0..=3 => self.fault.fail_nth(nth, failure),
             4 => drop(
                 self.fault.add(Rule::on(Op::Write).nth(nth).torn(rng.below(600) as usize, failure)),
