@@ -16,7 +16,7 @@ use crate::{
     session::Session,
     settings::Settings,
 };
-use sluice_env::{Env, Failure, FaultFs, ManualClock, MemFs, Rng};
+use sluice_env::{Env, Failure, FaultFs, ManualClock, MemFs, Op, Rng, Rule};
 use sluicedb::{ColumnFamily, Db, ReadOptions};
 use std::sync::Arc;
 
@@ -124,7 +124,12 @@ impl World {
                 Opening::Doom => fault.kill_after(1 + rng.below(60)),
                 Opening::Fault => {
                     let failure = [Failure::EIO, Failure::ENOSPC][rng.below(2) as usize];
-                    fault.fail_nth(1 + rng.below(40), failure);
+                    match rng.below(3) {
+                        0 => {
+                            drop(fault.add(Rule::on(Op::Read).nth(1 + rng.below(30)).fail(failure)))
+                        }
+                        _ => fault.fail_nth(1 + rng.below(40), failure),
+                    }
                 }
             }
             let env = env(Arc::new(fault.clone()), &self.clock);
