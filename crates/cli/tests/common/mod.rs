@@ -3,7 +3,7 @@
 //! `SLUICE_BIN` names another binary to test than the one that Cargo just built.
 #![allow(dead_code, reason = "each test file uses a part")]
 
-pub mod client;
+pub use sluice_histories::client;
 
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read as _};
