@@ -181,7 +181,9 @@ impl<M: Model> Search<'_, M> {
             // known one before it counts.
             let known = |at: &&Recorded<M>| matches!(at.end, End::Known { .. });
             match place.placed.is_empty() {
-                true => self.ops[..=*at].iter().rev().find(|op| known(op)).map_or(0, |op| op.called),
+                true => {
+                    self.ops[..=*at].iter().rev().find(|op| known(op)).map_or(0, |op| op.called)
+                }
                 false => self.ops[*at].called,
             }
         })

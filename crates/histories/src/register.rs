@@ -146,15 +146,16 @@ mod tests {
     fn a_lost_update_is_found() {
         fails(&[set(9, 0, 1, 1), cas(2, 5, 1, 2), cas(3, 6, 1, 3)]);
         fits(&[set(9, 0, 1, 1), cas(2, 5, 1, 2), cas(3, 6, 2, 3)]);
-        let add = |process, called, at, sum| op(process, called, at, Op::IncrBy(1), Reply::Number(sum));
+        let add =
+            |process, called, at, sum| op(process, called, at, Op::IncrBy(1), Reply::Number(sum));
         fails(&[add(1, 0, 3, 1), add(2, 1, 4, 1)]);
         fits(&[add(1, 0, 3, 2), add(2, 1, 4, 1)]);
-        let once = |process, called, at, did| op(process, called, at, Op::SetNx(4), Reply::Flag(did));
+        let once =
+            |process, called, at, did| op(process, called, at, Op::SetNx(4), Reply::Flag(did));
         fails(&[once(1, 0, 3, true), once(2, 1, 4, true)]);
         fits(&[once(1, 0, 3, false), once(2, 1, 4, true)]);
-        let take = |process, called, at, value| {
-            op(process, called, at, Op::GetDel, Reply::Value(value))
-        };
+        let take =
+            |process, called, at, value| op(process, called, at, Op::GetDel, Reply::Value(value));
         fails(&[set(1, 0, 1, 4), take(2, 2, 5, Some(4)), take(3, 3, 6, Some(4))]);
         fits(&[set(1, 0, 1, 4), take(2, 2, 5, None), take(3, 3, 6, Some(4))]);
     }

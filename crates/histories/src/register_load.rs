@@ -85,8 +85,10 @@ impl<'a> RegisterClient<'a> {
         self.client.socket.write_all(&bytes)?;
         for at in first..self.history.len() {
             let reply = self.client.reply()?;
-            self.history[at].end =
-                End::Known { at: self.timeline.now(), reply: understood(&ops[at - first].1, &reply) };
+            self.history[at].end = End::Known {
+                at: self.timeline.now(),
+                reply: understood(&ops[at - first].1, &reply),
+            };
         }
         Ok(())
     }

@@ -218,7 +218,8 @@ fn transactions(rng: &mut Rng) -> Vec<Transaction> {
     };
     let effect = |parts: &mut Vec<Part>| {
         // Some abort, without an effect.
-        if parts.len() == 3 && matches!(parts[0], Part::Append { element, .. } if element % 3 == 0) {
+        if parts.len() == 3 && matches!(parts[0], Part::Append { element, .. } if element % 3 == 0)
+        {
             return Outcome::Aborted;
         }
         for part in parts {

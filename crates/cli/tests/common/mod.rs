@@ -86,10 +86,15 @@ impl Sluice {
         self.child.wait().unwrap();
     }
 
-    /// Sends SIGTERM or SIGINT and returns the exit status with all that the server printed.
-    pub fn stop(mut self, signal: &str) -> (ExitStatus, String) {
+    /// Sends a signal, `-TERM` for example, and waits for nothing.
+    pub fn signal(&self, signal: &str) {
         let pid = self.pid().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// Sends SIGTERM or SIGINT and returns the exit status with all that the server printed.
+    pub fn stop(mut self, signal: &str) -> (ExitStatus, String) {
+        self.signal(signal);
         self.wait()
     }
 

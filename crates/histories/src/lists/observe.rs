@@ -44,7 +44,8 @@ pub(super) fn observe(history: &[Transaction]) -> (Orders, Vec<Anomaly>) {
     }
     let mut found = Vec::new();
     for (key, order) in &mut orders {
-        order.place = order.elements.iter().enumerate().map(|(at, element)| (*element, at)).collect();
+        order.place =
+            order.elements.iter().enumerate().map(|(at, element)| (*element, at)).collect();
         judge_elements(history, *key, order, &mut found);
     }
     for at in 0..history.len() {
@@ -93,8 +94,10 @@ fn judge_replies(history: &[Transaction], at: usize, orders: &Orders, found: &mu
                 }
                 let writer = list.last().and_then(|last| order.writer.get(last));
                 let next = order.elements.get(list.len()).and_then(|next| order.writer.get(next));
-                if let Some(writer) = writer.filter(|writer| **writer != at && next == Some(writer)) {
-                    let text = format!("{} saw half of {}", shown(history, at), shown(history, *writer));
+                if let Some(writer) = writer.filter(|writer| **writer != at && next == Some(writer))
+                {
+                    let text =
+                        format!("{} saw half of {}", shown(history, at), shown(history, *writer));
                     found.push(Anomaly::new(Kind::IntermediateRead, text));
                 }
             }

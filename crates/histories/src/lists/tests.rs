@@ -57,11 +57,8 @@ fn what_fits_passes() {
 
 #[test]
 fn a_lost_update_is_a_read_skew() {
-    let history: [&[Part]; 3] = [
-        &[read(X, &[]), append(X, 1)],
-        &[read(X, &[]), append(X, 2)],
-        &[read(X, &[1, 2])],
-    ];
+    let history: [&[Part]; 3] =
+        [&[read(X, &[]), append(X, 1)], &[read(X, &[]), append(X, 2)], &[read(X, &[1, 2])]];
     assert_eq!(kinds(&at_once(&history)), [ReadSkew]);
     let right: [&[Part]; 3] =
         [&[read(X, &[]), append(X, 1)], &[read(X, &[1]), append(X, 2)], &[read(X, &[1, 2])]];
