@@ -117,8 +117,12 @@ fn judge_replies(history: &[Transaction], at: usize, orders: &Orders, found: &mu
     }
 }
 
-/// Inside one transaction, a read sees what the one before it saw and what was appended since.
+/// Inside one transaction, a read sees what the one before it saw and what was appended since. Not
+/// so where it did not commit: what it read before EXEC, under WATCH, may be of several moments.
 fn judge_inside(history: &[Transaction], at: usize, found: &mut Vec<Anomaly>) {
+    if !matches!(history[at].end, End::Known { reply: Outcome::Committed, .. }) {
+        return;
+    }
     // For each key: the list as far as it is known, whole or only its end.
     let mut known: HashMap<u32, (bool, Vec<u32>)> = HashMap::new();
     for part in &history[at].op {
