@@ -98,6 +98,11 @@ impl Sluice {
         self.wait()
     }
 
+    /// As [`wait`](Self::wait), for one that was told to end.
+    pub fn wait_to_end(mut self) -> (ExitStatus, String) {
+        self.wait()
+    }
+
     /// Waits for the server to end by itself.
     pub fn wait(&mut self) -> (ExitStatus, String) {
         let status = self.child.wait().unwrap();

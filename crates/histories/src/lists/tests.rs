@@ -194,8 +194,7 @@ fn cycles_of_writes_and_of_reads_have_their_names() {
 
 #[test]
 fn what_an_aborted_transaction_read_under_watch_is_of_several_moments() {
-    let mut history =
-        at_once(&[&[append(X, 1)], &[read(X, &[]), read(X, &[1]), append(X, 2)]]);
+    let mut history = at_once(&[&[append(X, 1)], &[read(X, &[]), read(X, &[1]), append(X, 2)]]);
     assert!(kinds(&history).contains(&Internal));
     history[1].end = End::Known { at: 9, reply: Outcome::Aborted };
     assert_eq!(kinds(&history), []);
