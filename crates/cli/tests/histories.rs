@@ -11,7 +11,8 @@
 //! Half of the connections work on registers (GET, SET, SETNX, GETSET, GETDEL, DEL, INCRBY, EXISTS,
 //! WATCH … EXEC), half on lists (APPEND, GET, MGET, MSET, MULTI … EXEC, WATCH … EXEC). The server has
 //! two event loops with connections all the time. The nemesis flushes, compacts, saves, changes
-//! `appendfsync` and memtable sizes, and closes the connections of the others.
+//! `appendfsync` and memtable sizes, turns the log off and on where nothing is killed, and closes the
+//! connections of the others.
 //!
 //! Across kills every write is logged, so that whatever was acknowledged or read stays. In a life
 //! without a kill some connections write without the log.
@@ -184,7 +185,8 @@ impl Round<'_> {
                 });
             }
             let mut rng = Rng::new(rng.next_u64());
-            scope.spawn(move || disturb(address, done, &mut rng));
+            let acks = self.acks;
+            scope.spawn(move || disturb(address, acks, done, &mut rng));
             // A hanging server ends the test here.
             let waited = reached.recv_timeout(Duration::from_secs(120));
             if kills {
@@ -228,10 +230,12 @@ impl Round<'_> {
 }
 
 /// Works the gate, and once in a while closes everybody's connection.
-fn disturb(address: &str, done: &AtomicBool, rng: &mut Rng) {
+fn disturb(address: &str, acks: Acks, done: &AtomicBool, rng: &mut Rng) {
     let Ok(mut client) = Client::connect(address) else { return };
     while !done.load(Ordering::Relaxed) {
-        let command: &[&str] = match rng.below(14) {
+        // Across kills the log stays on.
+        let kinds = if acks == Acks::Any { 16 } else { 14 };
+        let command: &[&str] = match rng.below(kinds) {
             0..3 => &["FLUSHMEMTABLE"],
             3 => &["FLUSHMEMTABLE", "CF", "meta", "REPORT"],
             4 => &["COMPACT"],
@@ -243,7 +247,9 @@ fn disturb(address: &str, done: &AtomicBool, rng: &mut Rng) {
             10 => &["CONFIG", "SET", "memtable-bytes", "4mb"],
             11 => &["WAL", "SYNC"],
             12 => &["WAL", "ROTATE"],
-            _ => &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"],
+            13 => &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"],
+            14 => &["CONFIG", "SET", "appendonly", "no"],
+            _ => &["CONFIG", "SET", "appendonly", "yes"],
         };
         let Ok(reply) = client.ask(command) else { return };
         // A second BGSAVE or COMPACT beside the first one is refused.

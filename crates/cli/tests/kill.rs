@@ -18,7 +18,7 @@
 //! killed once or twice while it recovers. A save that was made is opened by a second server, and
 //! must hold one moment of what was sent.
 //!
-//! After 25 cycles comes a new directory. Every second one has writers with and without a log side
+//! After 20 cycles comes a new directory. Every second one has writers with and without a log side
 //! by side, and there DBSIZE is not compared: it may be off then (docs/guide/operations.md).
 //!
 //! `SLUICE_KILLS=500` or `SLUICE_MINUTES=60` makes it longer, `SLUICE_SEED` repeats the choices (not
@@ -44,7 +44,7 @@ use kill_model::{Ack, Checked, Gate, Model, Progress, Shared};
 use sluicedb::env::Rng;
 
 const WRITERS: usize = 5;
-const CYCLES_OF_A_DIRECTORY: u64 = 25;
+const CYCLES_OF_A_DIRECTORY: u64 = 20;
 
 /// How a cycle ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
