@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 use common::client::{Client, Reply};
 use common::{Sluice, number, seed};
 use sluice_histories::linear::Verdict;
-use sluice_histories::list_load::{ListClient, Pool};
+use sluice_histories::list_load::{ListClient, Pool, SLOW};
 use sluice_histories::lists::{self, Outcome, Transaction};
 use sluice_histories::record::End;
 use sluice_histories::register::{self, KeyOperation, Op};
@@ -118,7 +118,9 @@ fn round(lives: u64, acks: Acks, rng: &mut Rng, seen: &mut Seen) {
         println!("round {} life {life}: {arguments:?}", seen.rounds);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let server = Sluice::start(directory.path(), &arguments);
-        assert_eq!(server.client().info("workers_active"), "2");
+        let mut client = server.client();
+        assert_eq!(client.info("workers_active"), "2");
+        assert_eq!(client.ask(&["SET", SLOW, &"ab".repeat(400)]).unwrap(), Reply::ok());
         let kills = life + 1 < lives;
         round.live(&server, kills, rng);
         if kills {

@@ -174,12 +174,13 @@ struct Ledger {
 fn p02_every_acknowledged_write_survives_kill_9() {
     let mut rng = Rng::new(seed());
     let began = Instant::now();
-    let minutes = number("SLUICE_MINUTES", 0);
-    let cycles = number("SLUICE_KILLS", if minutes > 0 { u64::MAX } else { 60 });
+    let minutes = std::env::var("SLUICE_MINUTES").ok().map(|text| text.parse::<f64>().unwrap());
+    let limit = minutes.map(|minutes| Duration::from_secs_f64(60.0 * minutes));
+    let cycles = number("SLUICE_KILLS", if limit.is_some() { u64::MAX } else { 60 });
     let mut sums = Sums::default();
     let mut ledger = Ledger::new(false);
     for cycle in 0..cycles {
-        if minutes > 0 && began.elapsed() > Duration::from_secs(60 * minutes) {
+        if limit.is_some_and(|limit| began.elapsed() > limit) {
             break;
         }
         let plan = Plan::new(cycle, &mut rng);

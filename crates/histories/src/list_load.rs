@@ -18,6 +18,8 @@ use crate::client::{Client, Reply, encode};
 use crate::lists::{Outcome, Part, Transaction};
 use crate::record::{End, Operation, Timeline};
 
+/// A string whose comparison with itself takes a millisecond or so, when somebody has set it.
+pub const SLOW: &str = "slow";
 /// Shared keys in use at a time.
 const HOT: u32 = 4;
 /// Appends to the shared keys before the next ones are used.
@@ -164,11 +166,20 @@ impl<'a> ListClient<'a> {
             write(&mut bytes, &part);
             self.begin(vec![part]);
         }
+        // What follows in the same turn of the event loop holds up the replies: others may see the
+        // appends long before this client hears of them, and before the log does.
+        let holds_up = rng.one_in(8);
+        if holds_up {
+            encode(&mut bytes, &["LCS", SLOW, SLOW, "LEN"]);
+        }
         self.client.socket.write_all(&bytes)?;
         for at in first..self.history.len() {
             let reply = self.client.reply()?;
             understand(&mut self.history[at].op[0], &reply);
             self.end(at, Outcome::Committed);
+        }
+        if holds_up {
+            self.client.reply()?;
         }
         Ok(())
     }
