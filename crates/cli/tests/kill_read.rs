@@ -10,6 +10,10 @@
 //! the writer was answered before the kill shows nothing; most of them do not end so.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "another process lives in the real world: its time, its threads"
+)]
 
 mod common;
 
@@ -23,7 +27,7 @@ const ROUNDS: usize = 8;
 #[test]
 fn p02_what_was_read_survives_kill_9() {
     let directory = tempfile::tempdir().unwrap();
-    let arguments = ["--workers", "2", "--appendfsync", "no"];
+    let arguments = ["--workers", "2", "--appendfsync", "no", "--wal-segment-bytes", "1mb"];
     let mut unacknowledged = 0;
     for round in 0..ROUNDS {
         let server = Sluice::start(directory.path(), &arguments);

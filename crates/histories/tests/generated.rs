@@ -54,10 +54,10 @@ fn generate<O: Clone, R: Clone>(
     let mut history = Vec::new();
     for moment in 0..steps {
         let process = rng.below(processes as u64) as usize;
-        if rng.one_in(30) {
-            if let Some(mut operation) = late.pop() {
-                effect(&mut operation.op);
-            }
+        if rng.one_in(30)
+            && let Some(mut operation) = late.pop()
+        {
+            effect(&mut operation.op);
         }
         at[process] = match std::mem::replace(&mut at[process], At::Nothing) {
             At::Nothing => {
