@@ -119,16 +119,17 @@ impl World {
         let (mut opening, mut deaths) = (epoch.open.0, 0);
         let (db, fault, settings) = loop {
             let fault = FaultFs::new(Arc::<MemFs>::clone(&self.mem));
+            let mut read_fault = None;
             match opening {
                 Opening::Clean => {}
                 Opening::Doom => fault.kill_after(1 + rng.below(60)),
                 Opening::Fault => {
                     let failure = [Failure::EIO, Failure::ENOSPC][rng.below(2) as usize];
-                    match rng.below(3) {
-                        0 => {
-                            drop(fault.add(Rule::on(Op::Read).nth(1 + rng.below(30)).fail(failure)))
-                        }
-                        _ => fault.fail_nth(1 + rng.below(40), failure),
+                    if rng.one_in(3) {
+                        let nth = 1 + rng.below(30);
+                        read_fault = Some(fault.add(Rule::on(Op::Read).nth(nth).fail(failure)));
+                    } else {
+                        fault.fail_nth(1 + rng.below(40), failure);
                     }
                 }
             }
@@ -136,7 +137,11 @@ impl World {
             let settings = Settings::new(epoch.settings, env);
             self.tally.openings += 1;
             match Db::open(DIR, settings.options.clone()) {
-                Ok(db) if !fault.is_dead() => break (db, fault, settings),
+                Ok(db) if !fault.is_dead() => {
+                    // What comes next reads everything, and is no part of the opening.
+                    read_fault.into_iter().for_each(|rule| fault.remove(rule));
+                    break (db, fault, settings);
+                }
                 outcome => {
                     if let Err(error) = &outcome {
                         assert!(opening != Opening::Clean, "an opening failed: {error}");
