@@ -292,11 +292,8 @@ fn add_fuzzing(parts: &mut Vec<Part>) -> io::Result<()> {
 
 fn add_power_cuts(parts: &mut Vec<Part>) {
     let script = root().join("powercut/run");
-    if !script.exists()
-        || !Path::new("/dev/kvm").exists()
-        || !has("qemu-system-x86_64", "--version")
-    {
-        println!("no power cuts: they need /dev/kvm and qemu-system-x86_64");
+    if !has("qemu-system-x86_64", "--version") {
+        println!("no power cuts: qemu is not installed (powercut/run installs it as root)");
         return;
     }
     let root = root();

@@ -112,6 +112,8 @@ words! {
         Refused = "refused",
         /// One call that changes the disk fails.
         Fault = "fault",
+        /// One sync fails and loses what it was to write: see [`sluice_env::MemFs::lose_at_sync`].
+        LossySync = "lossy-sync",
         /// One read fails.
         ReadFault = "read-fault",
         /// The disk has hardly any room left.
@@ -151,7 +153,7 @@ impl Act {
             | Act::Room
             | Act::Heal => 10,
             Act::ClearCache | Act::ReadFault | Act::Doom => 6,
-            Act::Fault | Act::Full => 8,
+            Act::Fault | Act::Full | Act::LossySync => 8,
         }
     }
 }
@@ -165,7 +167,7 @@ impl Plan {
         let weights: Vec<u64> = Act::ALL
             .iter()
             .map(|act| match act {
-                Act::Fault | Act::ReadFault | Act::Full | Act::Doom if calm => 0,
+                Act::Fault | Act::LossySync | Act::ReadFault | Act::Full | Act::Doom if calm => 0,
                 Act::Write | Act::Work => act.weight() * [1, 1, 2][rng.below(3) as usize],
                 _ => act.weight() * [0, 1, 1, 4][rng.below(4) as usize],
             })

@@ -140,6 +140,10 @@ impl<'w> Session<'w> {
             Act::ClearCache => self.db.clear_block_cache(),
             Act::Refused => self.refused(rng),
             Act::Fault => self.arm(rng),
+            Act::LossySync => {
+                self.disturbed = true;
+                self.world.mem.lose_at_sync(1 + rng.below(4));
+            }
             Act::ReadFault => {
                 self.disturbed = true;
                 self.fault.add(Rule::on(Op::Read).nth(1 + rng.below(6)).fail(Failure::EIO));
@@ -420,6 +424,7 @@ impl<'w> Session<'w> {
 
     fn checkpoint(&mut self, rng: &mut Rng) {
         if self.world.copies.is_full() {
+            self.world.mem.lose_at_sync(0);
             self.world.copies.use_up(&self.world.mem, &self.world.clock, rng);
         } else if self.checkpoint.is_none() {
             let dir = self.world.copies.next_name();
@@ -459,6 +464,7 @@ impl<'w> Session<'w> {
         }
         self.fault.clear();
         self.fault.set_capacity(None);
+        self.world.mem.lose_at_sync(0);
         self.resume();
         if !self.disturbed {
             return;

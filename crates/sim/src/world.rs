@@ -119,6 +119,7 @@ impl World {
         let (mut opening, mut deaths) = (epoch.open.0, 0);
         let (db, fault, settings) = loop {
             let fault = FaultFs::new(Arc::<MemFs>::clone(&self.mem));
+            self.mem.lose_at_sync(0);
             let mut read_fault = None;
             match opening {
                 Opening::Clean => {}

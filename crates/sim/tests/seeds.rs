@@ -1,6 +1,8 @@
 //! P1 to P4, P6, P8 to P10 in simulation: a few hundred seeds at every test run. `SLUICE_SEED=n` repeats one,
 //! `SLUICE_SEEDS=n` and `SLUICE_SEEDS_FROM=n` choose others; the program `sluice-sim` runs many.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use sluice_sim::{Plan, run};
 
 fn number(name: &str) -> Option<u64> {
@@ -31,4 +33,20 @@ fn a_seed_does_the_same_every_time() {
     for seed in 1..20 {
         assert_eq!(run(&Plan::new(seed)), run(&Plan::new(seed)), "seed {seed}");
     }
+}
+
+/// The shortened plans of bugs that were found.
+#[test]
+fn what_was_found_once_stays_found() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/plans");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let plan: Plan = std::fs::read_to_string(&path).unwrap().parse().unwrap();
+        if let Err(violated) = run(&plan) {
+            panic!("{}: {violated}", path.display());
+        }
+        count += 1;
+    }
+    assert!(count >= 3);
 }

@@ -89,7 +89,7 @@ impl Shared {
         }
         if let Some((number, offset)) = plan.cut {
             sluice_env::probe!("wal: healing cut a segment");
-            self.cut(number, offset)?;
+            events.extend(self.cut(number, offset)?);
         }
         let mut state = lock(&self.state);
         state.buffer = Buffer::default();
@@ -148,11 +148,20 @@ impl Shared {
         Ok(lock(&self.state).forget(number).map(|live| live.released(false)))
     }
 
-    fn cut(&self, number: FileNo, offset: u64) -> Result<()> {
+    fn cut(&self, number: FileNo, offset: u64) -> Result<Option<WalEvent>> {
         let what = |e| Error::io(format!("cut wal segment {number} at offset {offset}"), e);
         let path = self.files.path(number);
-        let file = self.files.env.fs.open(&path, sluice_env::OpenMode::ReadWrite).map_err(what)?;
+        let file = match self.files.env.fs.open(&path, sluice_env::OpenMode::ReadWrite) {
+            // Let go of by a release whose directory sync failed: nothing is left to cut.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                sluice_env::probe!("wal: healing found its segment released");
+                self.files.sync_dir()?;
+                return Ok(lock(&self.state).forget(number).map(|live| live.released(false)));
+            }
+            file => file.map_err(what)?,
+        };
         file.set_len(offset).map_err(what)?;
-        file.sync_data().map_err(what)
+        file.sync_data().map_err(what)?;
+        Ok(None)
     }
 }

@@ -3,9 +3,10 @@
 //!
 //! Order of the changes, each durable before the next, so that a crash in between is recovered
 //! from to the same result:
-//! 1. the last kept segment is cut behind its last valid frame, and every kept segment is synced:
-//!    what was replayed may have been in the page cache only, and must not be lost later, when
-//!    younger frames are durable already;
+//! 1. the last kept segment is cut behind its last valid frame, and every kept segment is synced,
+//!    after what no sync is known to have covered was written once more: what was replayed may have
+//!    been in the page cache only, and must not be lost later, when younger frames are durable
+//!    already;
 //! 2. what is behind the end goes, **youngest first**: the chain of what is left has no hole;
 //! 3. leftovers from before the first needed segment go;
 //! 4. a new segment begins. Its header names the last one and where it ends.
@@ -17,7 +18,7 @@ use std::{
 };
 
 use sluice_base::{Error, FileNo, Result};
-use sluice_env::{Env, OpenMode};
+use sluice_env::{Env, File, OpenMode};
 
 use crate::{
     baton::Baton,
@@ -32,6 +33,9 @@ use crate::{
     requests::{Preparing, Queue},
     state::{Buffer, Live, State},
 };
+
+/// Bytes that [`rewrite`] reads and writes at a time.
+const REWRITE_BYTES: u64 = 1 << 20;
 
 /// The log's files in a directory, each kind in ascending order.
 #[derive(Debug, Default)]
@@ -166,6 +170,7 @@ fn settle_files(
             file.set_len(kept.end).map_err(what)?;
             kept.file_bytes = kept.end;
         }
+        rewrite(&*file, kept.durable, kept.end).map_err(what)?;
         file.sync_data().map_err(what)?;
     }
     for &number in &found.free {
@@ -196,6 +201,23 @@ fn settle_files(
         Some(number) => files.adopt(number),
         None => files.create(files.segment_bytes(), false),
     }
+}
+
+/// Writes what no sync is known to have covered once more, so that the next sync does. A process may
+/// have died of a failed sync: what that left in the page cache reads well and counts as clean, and
+/// no sync would ever write it (Rebello et al., "Can applications recover from fsync failures?", ATC
+/// 2020).
+fn rewrite(file: &dyn File, from: u64, to: u64) -> std::io::Result<()> {
+    let mut buf = vec![0; to.saturating_sub(from).min(REWRITE_BYTES) as usize];
+    let mut offset = from;
+    while offset < to {
+        sluice_env::probe!("wal: recovery wrote unsynced bytes once more");
+        let part = (to - offset).min(REWRITE_BYTES) as usize;
+        file.read_exact_at(&mut buf[..part], offset)?;
+        file.write_all_at(&buf[..part], offset)?;
+        offset += part as u64;
+    }
+    Ok(())
 }
 
 /// Frees a segment file of unknown size.
