@@ -11,6 +11,11 @@ use std::sync::Arc;
 /// Most rows of one input.
 const ROWS_MAX: usize = 64;
 
+/// Most keys asked for, moments tried and steps of one walk.
+const KEYS_MAX: usize = 6;
+const MOMENTS_MAX: usize = 3;
+const STEPS_MAX: usize = 12;
+
 /// The families that an input's rows go to.
 const FAMILIES: [&str; 6] = ["default", "meta", "expire", "data", "score", "stream"];
 
@@ -66,6 +71,9 @@ fn use_rows(rows: &[(usize, &[u8], &[u8])]) -> Result<()> {
     }
     db.write(&batch, &WriteOptions::default())?;
     let keyspace = Keyspace::open(db, KeyspaceOptions { databases: 4 })?;
+    // A few of each say all: thousands of inputs a minute find more.
+    user_keys.truncate(KEYS_MAX);
+    moments.truncate(MOMENTS_MAX);
     let write = WriteOptions::default();
     let mut txn = keyspace.transaction();
     for moment in moments {
@@ -78,7 +86,7 @@ fn use_rows(rows: &[(usize, &[u8], &[u8])]) -> Result<()> {
                 let _ = glob::matches(key, key, true);
             }
             let mut cursor = 0;
-            for _ in 0..ROWS_MAX {
+            for _ in 0..STEPS_MAX {
                 match txn.scan(database, cursor, 3, |_, _| {}) {
                     Ok(0) | Err(_) => break,
                     Ok(next) => cursor = next,

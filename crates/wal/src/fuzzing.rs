@@ -76,7 +76,8 @@ pub fn segments(data: &[u8]) {
         written.expect("an empty file system takes a file");
     }
     fs.sync_all();
-    let numbers = Arc::new(AtomicU64::new(1));
+    // Above every number in a name, as an owner keeps them.
+    let numbers = Arc::new(AtomicU64::new(64));
     let open = |mode, epoch| -> Result<(Wal, Vec<Vec<u8>>)> {
         let options = WalOptions {
             segment_bytes: 4096,
