@@ -32,7 +32,12 @@ fn lines_of(config: &Config, index: usize) -> Vec<String> {
             .chunks(4)
             .map(|group| format!("{name} {}", group.join(" ")))
             .collect(),
-        Kind::Save | Kind::Words if !value.is_empty() => vec![format!("{name} {value}")],
+        Kind::Save if !value.is_empty() => vec![format!("{name} {value}")],
+        // Each word by itself: one may hold a quote, or begin like a comment.
+        Kind::Words if !value.is_empty() => {
+            let words: Vec<String> = value.split(' ').map(quoted).collect();
+            vec![format!("{name} {}", words.join(" "))]
+        }
         Kind::Text | Kind::Words | Kind::Save | Kind::Events => {
             vec![format!("{name} {}", quoted(value))]
         }
@@ -53,6 +58,8 @@ fn quoted(value: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
+            // A NUL ends a line for its reader.
+            c if c.is_ascii_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
             c => out.push(c),
         }
     }
@@ -133,6 +140,19 @@ mod tests {
         }
         assert_eq!(back.values, config.values);
         assert_eq!(rewritten(&config, &new), new);
+    }
+
+    #[test]
+    fn rewriting_quotes_what_its_reader_would_take_for_something_else() {
+        let mut config = Config::default();
+        config.set_at_start("requirepass", &["a\0b\u{7f}"]).unwrap();
+        config.set_at_start("bind", &["it's", "#", "c\0d"]).unwrap();
+        let new = rewritten(&config, "");
+        assert!(new.contains(r#"requirepass "a\x00b\x7f""#), "{new}");
+        assert!(new.contains(r##"bind "it's" "#" "c\x00d""##), "{new}");
+        for line in new.lines() {
+            split_line(line).unwrap();
+        }
     }
 
     #[test]

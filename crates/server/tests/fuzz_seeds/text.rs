@@ -30,6 +30,7 @@ pub fn server() -> Vec<Vec<u8>> {
         "maxmemory 100mb\nappendonly yes\nappendfsync everysec\nrequirepass \"a b\\\"c\"\n",
         "client-output-buffer-limit normal 0 0 0\nclient-output-buffer-limit pubsub 32mb 8mb 60\n",
         "dir \"/var/lib/with space\"\nlogfile 'it\\'s'\nunknown-thing 1\nsave \"\"\n",
+        "bind \"a'b\" c\\x00d\nrequirepass \"a\\x00b\\x7f\"\nbind '#' \"\\\"\"\n",
         "workers 2\ndatabases 16\nnotify-keyspace-events KEA\nloglevel notice\n",
     ] {
         out.push([&[0][..], file.as_bytes()].concat());
