@@ -151,6 +151,7 @@ fn check_tables(
         }
     }
     for name in present.values() {
+        sluice_env::probe!("recovery: a table that nobody names");
         // A crash came between writing it and naming it, or before deleting it.
         drop(fs.remove_file(&dir.join(name)));
     }
@@ -289,6 +290,7 @@ impl<'a> Replay<'a> {
         for entry in entries.by_ref() {
             if let Some(&slot) = self.slots.get(&entry.cf()) {
                 let family = &mut self.families[slot];
+                sluice_env::probe!("recovery: an entry for a family that is there");
                 if seq > family.flushed {
                     commit::insert(&family.active, &entry, seq);
                     let need = entry.bytes() as u64 + ENTRY_OVERHEAD_BYTES;
@@ -319,6 +321,7 @@ impl<'a> Replay<'a> {
         self.replayed = SeqNo(seq.0 - 1);
         self.last = self.last.max(self.replayed);
         if self.reserved > self.options.memtable_budget() {
+            sluice_env::probe!("recovery: the log did not fit and was flushed");
             return self.flush_all();
         }
         for slot in 0..self.families.len() {

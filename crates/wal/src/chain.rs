@@ -127,6 +127,7 @@ impl<'a> Walk<'a> {
         };
         let problem = match last {
             _ if self.chain.empty.contains(&header.prev) => {
+                sluice_env::probe!("wal: a segment whose predecessor was lost whole");
                 // Its predecessor was in use, and nothing of it reached the disk.
                 Err(torn(header.prev, 0))
             }
@@ -269,6 +270,7 @@ impl<'a> Walk<'a> {
                 return damage(&format!("segment {number} shows that this was synced"));
             }
             if header.is_some() || seen.frames > 0 {
+                sluice_env::probe!("wal: a segment behind a torn one");
                 self.chain
                     .report
                     .dropped
@@ -281,6 +283,7 @@ impl<'a> Walk<'a> {
         if self.mode == RecoveryMode::Absolute {
             return damage("no torn tail is accepted in this recovery mode");
         }
+        sluice_env::probe!("wal: a torn tail");
         self.chain.report.torn = Some(TornTail {
             segment: tear.segment,
             offset: tear.offset,

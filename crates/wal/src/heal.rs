@@ -75,6 +75,7 @@ impl Shared {
             }
         };
         if let Err(error) = note(blank.number) {
+            sluice_env::probe!("wal: the note of a healed log failed");
             // The note may be durable nevertheless: recovery then takes the empty file for the
             // log's beginning, so it stays, and is what the next attempt takes. A spare that came
             // meanwhile has a larger number, and goes.
@@ -83,9 +84,11 @@ impl Shared {
             return Err(error);
         }
         for &number in &plan.remove {
+            sluice_env::probe!("wal: healing removed a segment");
             events.extend(self.remove(number)?);
         }
         if let Some((number, offset)) = plan.cut {
+            sluice_env::probe!("wal: healing cut a segment");
             self.cut(number, offset)?;
         }
         let mut state = lock(&self.state);

@@ -165,12 +165,14 @@ fn settle_files(
         let path = files.path(kept.number);
         let file = files.env.fs.open(&path, OpenMode::ReadWrite).map_err(what)?;
         if index + 1 == count && !kept.sealed && kept.file_bytes != kept.end {
+            sluice_env::probe!("wal: a torn tail was cut off");
             file.set_len(kept.end).map_err(what)?;
             kept.file_bytes = kept.end;
         }
         file.sync_data().map_err(what)?;
     }
     for &number in &found.free {
+        sluice_env::probe!("wal: a free file was found");
         files.adopt_free(number)?;
     }
     let end = chain.kept.last().map_or(FileNo(0), |kept| kept.number);
@@ -190,6 +192,7 @@ fn settle_files(
         discard(files, number)?;
     }
     for &number in &found.leftovers {
+        sluice_env::probe!("wal: a segment below the first needed one was left behind");
         discard(files, number)?;
     }
     match adopt {
