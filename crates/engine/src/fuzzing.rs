@@ -158,8 +158,8 @@ fn other_table() -> &'static [u8] {
         };
         make().expect("nothing fails here");
         let is_table = |path: &Path| path.extension().is_some_and(|extension| extension == "sst");
-        let tables = fs.list().into_iter().filter(|(path, _)| is_table(path));
-        let (path, _) = tables.last().expect("the close flushed");
+        let mut tables = fs.list().into_iter().filter(|(path, _)| is_table(path));
+        let (path, _) = tables.next_back().expect("the close flushed");
         fs.read(path).expect("it is there")
     })
 }

@@ -185,7 +185,7 @@ fn p08_a_damaged_data_directory_gives_errors_or_an_older_state() {
         for len in (0..whole.len()).step_by(97) {
             count(judge(
                 replaced(&whole[..len]),
-                &states,
+                states,
                 &format!("{} cut to {len}", path.display()),
             ));
         }

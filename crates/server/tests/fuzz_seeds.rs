@@ -20,8 +20,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Every fuzz target with the function it calls.
-const TARGETS: [(&str, fn(&[u8])); 12] = [
+/// A fuzz target and the function it calls.
+type Target = (&'static str, fn(&[u8]));
+
+const TARGETS: [Target; 12] = [
     ("wal_frame", sluice_wal::fuzzing::frame),
     ("wal_segment", sluice_wal::fuzzing::segments),
     ("table_block", |bytes| _ = sluice_table::fuzzing::block(bytes)),

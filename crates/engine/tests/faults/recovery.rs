@@ -25,7 +25,7 @@ fn tear(run: &mut Run) {
     let (path, mut bytes) = logs
         .map(|(path, _)| (path.clone(), run.disk.read(&path).unwrap()))
         .filter(|(_, bytes)| bytes[64..].iter().any(|&byte| byte != 0))
-        .last()
+        .next_back()
         .unwrap();
     let end = bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1;
     bytes[end - 60..end].fill(0);

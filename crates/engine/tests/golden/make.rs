@@ -172,8 +172,7 @@ fn killed() -> Golden {
     let content = maker.content.clone();
     maker.write(&WriteOptions { ack: Ack::Os, ..WriteOptions::default() });
     let mut torn = files(&maker.fs, "/db");
-    let (name, segment) =
-        torn.iter_mut().filter(|(name, _)| name.ends_with(".wal")).last().unwrap();
+    let (name, segment) = torn.iter_mut().rfind(|(name, _)| name.ends_with(".wal")).unwrap();
     let old = before.get(name).expect("the write went to a segment that was there");
     let end = |bytes: &[u8]| bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1;
     assert!(end(segment) > end(old) + 100, "the last write is not at the end of {name}");
