@@ -96,7 +96,7 @@ fn checks(seeds: u64, slow: bool) -> Vec<Check> {
                 "--cfg sluice_shuttle",
                 600,
             ),
-            check("kills of the server", "test -q -p sluice-cli --test kill", "", 600),
+            check("kills of the server", "test -q -p sluice --test kill", "", 600),
         ]);
     }
     all

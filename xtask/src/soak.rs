@@ -173,8 +173,8 @@ fn parts() -> Vec<Part> {
     let crash = tests("sluicedb", "crash");
     let damage = tests("sluicedb", "damage");
     let stress = tests("sluicedb", "stress");
-    let kills = tests("sluice-cli", "kill");
-    let histories = tests("sluice-cli", "histories");
+    let kills = tests("sluice", "kill");
+    let histories = tests("sluice", "histories");
     vec![
         part(
             "simulation",
@@ -303,7 +303,7 @@ fn add_power_cuts(parts: &mut Vec<Part>) {
     parts.push(Part {
         name: "power cuts below the file system".to_owned(),
         share: 0.15,
-        build: cargo(&root, &["build", "--release", "--package", "sluice-cli"]),
+        build: cargo(&root, &["build", "--release", "--package", "sluice"]),
         attack: Box::new(move |minutes| {
             let mut command = Command::new(&script);
             command.args(["--minutes", &minutes.to_string()]);

@@ -89,6 +89,8 @@ words! {
         /// A flush that is not.
         FlushAsk = "flush-ask",
         Sync = "sync",
+        /// Asks to be told when a position is durable, or flushed.
+        Await = "await",
         FlushLog = "flush-log",
         Time = "time",
         Tune = "tune",
@@ -132,6 +134,7 @@ impl Act {
             Act::Burst | Act::Time | Act::Move => 40,
             Act::Get | Act::Flush | Act::FlushAsk | Act::Snapshot | Act::Iterate => 25,
             Act::Sync
+            | Act::Await
             | Act::FlushLog
             | Act::Tune
             | Act::Rotate

@@ -15,9 +15,13 @@ use crate::{
 use sluice_env::{Failure, FaultFs, Op, Rng, Rule};
 use sluicedb::{
     Ack, CfId, CfOptions, CheckpointTicket, ColumnFamily, Db, Error, ErrorKind, FlushRequest,
-    FlushTicket, WriteBatch, WriteOptions,
+    FlushTicket, Position, WriteBatch, WriteOptions,
 };
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 /// Names of families that come and go.
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -41,8 +45,19 @@ pub struct Session<'w> {
     dropped: Vec<ColumnFamily>,
     /// Flushes under way, each with the number of the last write before it.
     flushes: Vec<(FlushTicket, u64)>,
+    /// Calls that were asked for.
+    waits: Vec<Wait>,
     /// One under way: its directory, and the families there were when it was asked for.
     checkpoint: Option<(CheckpointTicket, String, BTreeSet<CfId>)>,
+}
+
+/// A call that was asked for, for the moment when everything up to a write is safe.
+#[derive(Debug)]
+struct Wait {
+    number: u64,
+    /// In tables; otherwise in the log, which says nothing of what is in no log.
+    flushed: bool,
+    answer: Arc<Mutex<Option<sluicedb::Result<Position>>>>,
 }
 
 impl<'w> Session<'w> {
@@ -64,6 +79,7 @@ impl<'w> Session<'w> {
             held: Held::default(),
             dropped: Vec::new(),
             flushes: Vec::new(),
+            waits: Vec::new(),
             checkpoint: None,
         }
     }
@@ -93,6 +109,7 @@ impl<'w> Session<'w> {
                     self.world.model.written_out(number);
                 }
             }
+            Act::Await => self.ask_to_be_told(rng),
             Act::Time => self.world.clock.advance_ms(rng.below(2000)),
             Act::Tune => {
                 self.may_fail("set_tunables", self.db.set_tunables(&tunables(rng)));
@@ -253,6 +270,14 @@ impl<'w> Session<'w> {
                 assert!(seen, "a write that was acknowledged cannot be read");
                 let last = self.world.model.changes.last();
                 assert!(last.is_none_or(|last| last.seq < position.seq), "positions must grow");
+                // What is larger than all of the budget may go into empty memtables.
+                let alone = batch.byte_len() as u64 + 100 * batch.count() as u64;
+                let holds = self.db.stats().memtable_bytes;
+                let budget = self.db.tunables().memory_budget / 2;
+                assert!(
+                    holds <= budget.max(alone),
+                    "P7: memtables of {holds} bytes, of {budget} at most"
+                );
                 self.world.model.applied(change(position.seq));
                 if ack >= Ack::Os {
                     self.world.model.written_out(number);
@@ -320,6 +345,22 @@ impl<'w> Session<'w> {
                 tries += 1;
             }
         }
+    }
+
+    fn ask_to_be_told(&mut self, rng: &mut Rng) {
+        let wait = Wait {
+            number: self.world.model.number,
+            flushed: rng.one_in(2),
+            answer: Arc::default(),
+        };
+        let answer = Arc::clone(&wait.answer);
+        let tell = Box::new(move |outcome| *answer.lock().unwrap() = Some(outcome));
+        let position = self.db.positions().visible;
+        match wait.flushed {
+            true => self.db.on_flushed(position, tell),
+            false => self.db.on_durable(position, tell),
+        }
+        self.waits.push(wait);
     }
 
     fn settle(&mut self) {
@@ -456,6 +497,15 @@ impl<'w> Session<'w> {
                 Some(Err(error)) => assert!(self.excused(&error), "a flush failed: {error}"),
             }
         }
+        for wait in std::mem::take(&mut self.waits) {
+            let answer = wait.answer.lock().unwrap().take();
+            match answer {
+                None => self.waits.push(wait),
+                Some(Ok(_)) if wait.flushed => self.world.model.flushed(wait.number),
+                Some(Ok(_)) => self.world.model.synced(wait.number),
+                Some(Err(error)) => assert!(self.excused(&error), "a wait failed: {error}"),
+            }
+        }
         if let Some((ticket, dir, before)) = self.checkpoint.take() {
             match ticket.poll() {
                 None => self.checkpoint = Some((ticket, dir, before)),
@@ -502,6 +552,7 @@ impl<'w> Session<'w> {
             assert!(ticket.poll().is_some(), "P6: a checkpoint has no outcome after the close");
         }
         self.look();
+        assert!(self.waits.is_empty(), "P6: somebody is never told what came of a wait");
         if self.may_fail("close", outcome).is_none() {
             return false;
         }

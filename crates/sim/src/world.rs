@@ -16,7 +16,7 @@ use crate::{
     session::Session,
     settings::Settings,
 };
-use sluice_env::{Env, Failure, FaultFs, ManualClock, MemFs, Rng};
+use sluice_env::{Env, Failure, FaultFs, ManualClock, MemFs, Op, Rng, Rule};
 use sluicedb::{ColumnFamily, Db, ReadOptions};
 use std::sync::Arc;
 
@@ -119,19 +119,29 @@ impl World {
         let (mut opening, mut deaths) = (epoch.open.0, 0);
         let (db, fault, settings) = loop {
             let fault = FaultFs::new(Arc::<MemFs>::clone(&self.mem));
+            let mut read_fault = None;
             match opening {
                 Opening::Clean => {}
                 Opening::Doom => fault.kill_after(1 + rng.below(60)),
                 Opening::Fault => {
                     let failure = [Failure::EIO, Failure::ENOSPC][rng.below(2) as usize];
-                    fault.fail_nth(1 + rng.below(40), failure);
+                    if rng.one_in(3) {
+                        let nth = 1 + rng.below(30);
+                        read_fault = Some(fault.add(Rule::on(Op::Read).nth(nth).fail(failure)));
+                    } else {
+                        fault.fail_nth(1 + rng.below(40), failure);
+                    }
                 }
             }
             let env = env(Arc::new(fault.clone()), &self.clock);
             let settings = Settings::new(epoch.settings, env);
             self.tally.openings += 1;
             match Db::open(DIR, settings.options.clone()) {
-                Ok(db) if !fault.is_dead() => break (db, fault, settings),
+                Ok(db) if !fault.is_dead() => {
+                    // What comes next reads everything, and is no part of the opening.
+                    read_fault.into_iter().for_each(|rule| fault.remove(rule));
+                    break (db, fault, settings);
+                }
                 outcome => {
                     if let Err(error) = &outcome {
                         assert!(opening != Opening::Clean, "an opening failed: {error}");

@@ -5,6 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
+/// What a server answers, in RESP2. Its getters panic where a reply has another type: for tests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
     Simple(String),
@@ -16,10 +17,12 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// `+OK`.
     pub fn ok() -> Reply {
         Reply::Simple("OK".into())
     }
 
+    /// The value of an integer reply.
     pub fn integer(&self) -> i64 {
         match self {
             Reply::Integer(value) => *value,
@@ -27,6 +30,7 @@ impl Reply {
         }
     }
 
+    /// The bytes of a bulk string; `None` for nil.
     pub fn bulk(&self) -> Option<&[u8]> {
         match self {
             Reply::Bulk(bytes) => Some(bytes),
@@ -35,6 +39,7 @@ impl Reply {
         }
     }
 
+    /// The items of an array.
     pub fn array(&self) -> &[Reply] {
         match self {
             Reply::Array(items) => items,
@@ -42,6 +47,7 @@ impl Reply {
         }
     }
 
+    /// A simple string, an error or a bulk string, as text.
     pub fn text(&self) -> String {
         match self {
             Reply::Simple(text) | Reply::Error(text) => text.clone(),
@@ -51,13 +57,20 @@ impl Reply {
     }
 }
 
+/// A connection.
+#[derive(Debug)]
 pub struct Client {
+    /// For requests that are written without waiting for their replies.
     pub socket: TcpStream,
     unread: Vec<u8>,
     at: usize,
 }
 
 impl Client {
+    /// Connects to `host:port`.
+    ///
+    /// # Errors
+    /// Those of the system.
     pub fn connect(address: &str) -> io::Result<Client> {
         let socket = TcpStream::connect(address)?;
         socket.set_nodelay(true)?;
@@ -66,6 +79,10 @@ impl Client {
         Ok(Client { socket, unread: Vec::new(), at: 0 })
     }
 
+    /// Sends a command and waits for its reply.
+    ///
+    /// # Errors
+    /// Those of the connection, `UnexpectedEof` when the server closes it.
     pub fn ask<A: AsRef<[u8]>>(&mut self, args: &[A]) -> io::Result<Reply> {
         let mut bytes = Vec::new();
         encode(&mut bytes, args);
@@ -73,6 +90,10 @@ impl Client {
         self.reply()
     }
 
+    /// Waits for the next reply.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask); what is not RESP is `InvalidData`.
     pub fn reply(&mut self) -> io::Result<Reply> {
         let line = self.line()?;
         let (kind, rest) = line.split_at(1);
@@ -132,14 +153,17 @@ impl Client {
     }
 
     /// All keys that a full SCAN returns, each once, in order.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
     pub fn scan_all(&mut self) -> io::Result<Vec<Vec<u8>>> {
         let mut keys = Vec::new();
         let mut cursor = b"0".to_vec();
         loop {
             let page = self.ask(&[&b"SCAN"[..], &cursor, b"COUNT", b"1000"])?;
             let page = page.array();
-            keys.extend(page[1].array().iter().map(|key| key.bulk().unwrap().to_vec()));
-            cursor = page[0].bulk().unwrap().to_vec();
+            keys.extend(page[1].array().iter().filter_map(|key| Some(key.bulk()?.to_vec())));
+            cursor = page[0].bulk().unwrap_or(b"0").to_vec();
             if cursor == b"0" {
                 break;
             }
@@ -149,9 +173,9 @@ impl Client {
         Ok(keys)
     }
 
-    /// The value of a line of INFO.
+    /// The value of a line of INFO. Panics when there is none: for tests.
     pub fn info(&mut self, name: &str) -> String {
-        let info = self.ask(&["INFO", "everything"]).unwrap().text();
+        let info = self.ask(&["INFO", "everything"]).map_or_else(|e| e.to_string(), |r| r.text());
         let found = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         found.unwrap_or_else(|| panic!("INFO has no {name}")).trim().to_owned()
     }
