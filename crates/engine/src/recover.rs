@@ -81,7 +81,10 @@ fn assemble(dir: &Path, options: &Options) -> Result<Arc<Core>> {
         }
         None => VersionState { next_file: unused_number(&*fs, dir)?, ..VersionState::empty() },
     };
-    state.epoch += 1;
+    // Frames of the log carry the epoch in 32 bits.
+    let epoch = state.epoch.checked_add(1).filter(|epoch| u32::try_from(*epoch).is_ok());
+    let used_up = "epochs are used up: copy the data into a new directory";
+    state.epoch = epoch.ok_or_else(|| Error::new(ErrorKind::Unsupported, used_up))?;
     let store = TableStore::new(Arc::clone(&fs), dir, options);
     check_tables(&*fs, dir, &state, &store)?;
     let files = Arc::new(FileNumbers::new(state.next_file));
@@ -96,9 +99,8 @@ fn assemble(dir: &Path, options: &Options) -> Result<Arc<Core>> {
 /// `CURRENT` was there leaves a manifest behind, and the next attempt must not stumble over it.
 fn unused_number(fs: &dyn Fs, dir: &Path) -> Result<FileNo> {
     let names = fs.read_dir(dir).map_err(|e| Error::io(format!("list {}", dir.display()), e))?;
-    let numbers = names.iter().filter_map(|name| FileName::parse(name)?.file_no());
-    let least = VersionState::empty().next_file;
-    Ok(numbers.max().map_or(least, |highest| least.max(FileNo(highest.0.saturating_add(1)))))
+    let files: Vec<FileName> = names.iter().filter_map(|name| FileName::parse(name)).collect();
+    Ok(FileName::number_above(&files).max(VersionState::empty().next_file))
 }
 
 /// Makes the directory where allowed and takes its lock.

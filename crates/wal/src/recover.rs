@@ -17,7 +17,7 @@ use std::{
     sync::{Arc, Condvar, Mutex},
 };
 
-use sluice_base::{Error, FileNo, Result};
+use sluice_base::{Error, FileNo, Result, limits};
 use sluice_env::{Env, File, OpenMode};
 
 use crate::{
@@ -140,6 +140,9 @@ fn look(env: &Env, dir: &Path, first_needed: FileNo) -> Result<Found> {
     let mut found = Found::default();
     for name in names {
         match parse(&name) {
+            // Nobody's: the numbers of this log never get there.
+            Some(Name::Segment(number) | Name::Free(number))
+                if number.0 > limits::FILE_NO_FOUND_MAX => {}
             Some(Name::Segment(number)) if number >= first_needed => found.segments.push(number),
             Some(Name::Segment(number)) => found.leftovers.push(number),
             Some(Name::Free(number)) => found.free.push(number),
