@@ -11,7 +11,8 @@
 //!
 //! A mutant is put into a copy of the source under `target/mutants`, and the checks run on it, the
 //! quick ones first, until one fails: that one has caught it. A mutant that no check catches
-//! survives, and makes the command fail. One that does not compile is a mistake in its file.
+//! survives, and makes the command fail. One that does not compile is a mistake in its file. Each
+//! check must first pass on the source as it is: what fails anyway catches nothing.
 
 use crate::tools::{Ended, cargo, root, run as start};
 use std::{
@@ -122,9 +123,10 @@ pub fn run(arguments: &Arguments) -> io::Result<bool> {
     fresh_copy(&copy)?;
     let checks = checks(arguments.seeds, arguments.slow);
     let mut good = true;
+    let mut passed = Vec::new();
     println!("| mutant | fault | caught by | in |\n|---|---|---|---|");
     for mutant in &mutants {
-        let fate = examine(mutant, &copy, &checks)?;
+        let fate = examine(mutant, &copy, &checks, &mut passed)?;
         let (by, took) = match &fate {
             Fate::Caught { by, how, took } => {
                 (format!("{by}: {how}"), format!("{:.0} s", took.as_secs_f64()))
@@ -162,28 +164,33 @@ fn fresh_copy(copy: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn examine(mutant: &Mutant, copy: &Path, checks: &[Check]) -> io::Result<Fate> {
+fn examine(
+    mutant: &Mutant,
+    copy: &Path,
+    checks: &[Check],
+    passed: &mut Vec<&'static str>,
+) -> io::Result<Fate> {
     let path = copy.join(&mutant.file);
     let source = fs::read_to_string(&path)?;
-    fs::write(&path, source.replacen(&mutant.old, &mutant.new, 1))?;
-    let fate = try_checks(mutant, copy, checks);
-    fs::write(&path, source)?;
-    fate
-}
-
-fn try_checks(mutant: &Mutant, copy: &Path, checks: &[Check]) -> io::Result<Fate> {
+    let changed = source.replacen(&mutant.old, &mutant.new, 1);
     // What is in the server no check of the engine can see.
     let server = mutant.file.starts_with("crates/server/");
-    let sees = |check: &&Check| {
-        !server || check.arguments.iter().any(|word| word == "sluice" || word == "sluice-server")
-    };
-    for check in checks.iter().filter(sees) {
-        let log = root().join("target/mutants/logs").join(format!("{}.log", mutant.name));
-        let target = target_of(check);
-        let arguments: Vec<&str> = check.arguments.iter().map(String::as_str).collect();
-        let mut command = cargo(copy, &arguments);
-        command.env("CARGO_TARGET_DIR", &target).env("RUSTFLAGS", check.flags);
-        let ended = start(&mut command, &log, Duration::from_secs(check.deadline_s))?;
+    for check in checks.iter().filter(|check| !server || check.sees_server()) {
+        if !passed.contains(&check.name) {
+            let ended = attempt(check, copy, "unchanged")?;
+            if ended.success != Some(true) {
+                return Err(io::Error::other(format!(
+                    "'{}' fails on the source as it is: see {}",
+                    check.name,
+                    log_of("unchanged").display()
+                )));
+            }
+            passed.push(check.name);
+        }
+        fs::write(&path, &changed)?;
+        let ended = attempt(check, copy, &mutant.name);
+        fs::write(&path, &source)?;
+        let ended = ended?;
         if ended.output.contains("could not compile") {
             return Ok(Fate::Broken(first_line(&ended, "error")));
         }
@@ -196,6 +203,23 @@ fn try_checks(mutant: &Mutant, copy: &Path, checks: &[Check]) -> io::Result<Fate
         }
     }
     Ok(Fate::Survived)
+}
+
+fn attempt(check: &Check, copy: &Path, name: &str) -> io::Result<Ended> {
+    let arguments: Vec<&str> = check.arguments.iter().map(String::as_str).collect();
+    let mut command = cargo(copy, &arguments);
+    command.env("CARGO_TARGET_DIR", target_of(check)).env("RUSTFLAGS", check.flags);
+    start(&mut command, &log_of(name), Duration::from_secs(check.deadline_s))
+}
+
+fn log_of(name: &str) -> PathBuf {
+    root().join("target/mutants/logs").join(format!("{name}.log"))
+}
+
+impl Check {
+    fn sees_server(&self) -> bool {
+        self.arguments.iter().any(|word| word == "sluice" || word == "sluice-server")
+    }
 }
 
 fn target_of(check: &Check) -> PathBuf {

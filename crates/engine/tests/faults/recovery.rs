@@ -24,8 +24,7 @@ fn tear(run: &mut Run) {
         run.disk.list().into_iter().filter(|(path, _)| path.to_string_lossy().ends_with(".wal"));
     let (path, mut bytes) = logs
         .map(|(path, _)| (path.clone(), run.disk.read(&path).unwrap()))
-        .filter(|(_, bytes)| bytes[64..].iter().any(|&byte| byte != 0))
-        .next_back()
+        .rfind(|(_, bytes)| bytes[64..].iter().any(|&byte| byte != 0))
         .unwrap();
     let end = bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1;
     bytes[end - 60..end].fill(0);
