@@ -17,13 +17,8 @@ use crate::{
     version::{CfCreate, KeyRange, OptionFields, VersionEdit},
 };
 use sluice_base::{Error, ErrorKind, SeqNo, limits};
-use std::{
-    collections::BTreeMap,
-    fmt,
-    path::Path,
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+use sluice_env::sync::{Arc, PoisonError};
+use std::{collections::BTreeMap, fmt, path::Path, time::Duration};
 
 /// The name of the family that every database has.
 const DEFAULT_CF: &str = "default";

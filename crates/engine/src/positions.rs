@@ -16,10 +16,8 @@ use crate::{
     options::Background,
 };
 use sluice_base::{Error, ErrorKind, SeqNo};
-use std::{
-    sync::{Arc, Mutex, PoisonError, mpsc},
-    time::Duration,
-};
+use sluice_env::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Duration;
 
 /// How far each promise reaches, at one moment.
 ///
@@ -266,7 +264,7 @@ impl std::fmt::Debug for FlushWatch {
 }
 
 impl FlushWatch {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Position, Callback)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<(Position, Callback)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

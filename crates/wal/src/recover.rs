@@ -11,14 +11,13 @@
 //! 3. leftovers from before the first needed segment go;
 //! 4. a new segment begins. Its header names the last one and where it ends.
 
-use std::{
-    collections::VecDeque,
-    path::Path,
-    sync::{Arc, Condvar, Mutex},
-};
+use std::{collections::VecDeque, path::Path};
 
 use sluice_base::{Error, FileNo, Result, limits};
-use sluice_env::{Env, File, OpenMode};
+use sluice_env::{
+    Env, File, OpenMode,
+    sync::{Arc, Condvar, Mutex},
+};
 
 use crate::{
     baton::Baton,
