@@ -25,3 +25,10 @@ pub const CF_NAME_BYTES_MAX: usize = 255;
 
 /// Most column families in a database at one time.
 pub const CF_COUNT_MAX: usize = 4096;
+
+/// Largest number of a file in a name, so that names have at most 18 digits.
+pub const FILE_NO_MAX: u64 = 999_999_999_999_999_999;
+
+/// Largest number that a file found in a directory may push the next number above: a million files
+/// a second for three thousand years. A stray file with a larger one must not use the numbers up.
+pub const FILE_NO_FOUND_MAX: u64 = FILE_NO_MAX / 10;

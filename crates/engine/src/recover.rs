@@ -78,7 +78,10 @@ fn assemble(dir: &Path, options: &Options) -> Result<Arc<Core>> {
         }
         None => VersionState { next_file: unused_number(&*fs, dir)?, ..VersionState::empty() },
     };
-    state.epoch += 1;
+    // Frames of the log carry the epoch in 32 bits.
+    let epoch = state.epoch.checked_add(1).filter(|epoch| u32::try_from(*epoch).is_ok());
+    let used_up = "epochs are used up: copy the data into a new directory";
+    state.epoch = epoch.ok_or_else(|| Error::new(ErrorKind::Unsupported, used_up))?;
     let store = TableStore::new(Arc::clone(&fs), dir, options);
     check_tables(&*fs, dir, &state, &store)?;
     let files = Arc::new(FileNumbers::new(state.next_file));
@@ -93,9 +96,8 @@ fn assemble(dir: &Path, options: &Options) -> Result<Arc<Core>> {
 /// `CURRENT` was there leaves a manifest behind, and the next attempt must not stumble over it.
 fn unused_number(fs: &dyn Fs, dir: &Path) -> Result<FileNo> {
     let names = fs.read_dir(dir).map_err(|e| Error::io(format!("list {}", dir.display()), e))?;
-    let numbers = names.iter().filter_map(|name| FileName::parse(name)?.file_no());
-    let least = VersionState::empty().next_file;
-    Ok(numbers.max().map_or(least, |highest| least.max(FileNo(highest.0.saturating_add(1)))))
+    let files: Vec<FileName> = names.iter().filter_map(|name| FileName::parse(name)).collect();
+    Ok(FileName::number_above(&files).max(VersionState::empty().next_file))
 }
 
 /// Makes the directory where allowed and takes its lock.
@@ -146,6 +148,7 @@ fn check_tables(
         }
     }
     for name in present.values() {
+        sluice_env::probe!("recovery: a table that nobody names");
         // A crash came between writing it and naming it, or before deleting it.
         drop(fs.remove_file(&dir.join(name)));
     }
@@ -284,6 +287,7 @@ impl<'a> Replay<'a> {
         for entry in entries.by_ref() {
             if let Some(&slot) = self.slots.get(&entry.cf()) {
                 let family = &mut self.families[slot];
+                sluice_env::probe!("recovery: an entry for a family that is there");
                 if seq > family.flushed {
                     commit::insert(&family.active, &entry, seq);
                     let need = entry.bytes() as u64 + ENTRY_OVERHEAD_BYTES;
@@ -314,6 +318,7 @@ impl<'a> Replay<'a> {
         self.replayed = SeqNo(seq.0 - 1);
         self.last = self.last.max(self.replayed);
         if self.reserved > self.options.memtable_budget() {
+            sluice_env::probe!("recovery: the log did not fit and was flushed");
             return self.flush_all();
         }
         for slot in 0..self.families.len() {

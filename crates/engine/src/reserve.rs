@@ -137,6 +137,7 @@ fn give_up(core: &Core, group: u64) -> bool {
         _ => {}
     }
     reserve.bytes.store(0, Ordering::Relaxed);
+    sluice_env::probe!("reserve: given up for a flush");
     *state = State { user: Some(group), attempts: 0 };
     reserve.back_off(&mut state, core.env.clock.monotonic_us());
     true
@@ -220,6 +221,7 @@ pub(crate) fn restore(core: &Core) -> bool {
         core.reserve.back_off(&mut state, now);
         return false;
     }
+    sluice_env::probe!("reserve: made or grown again");
     core.reserve.bytes.store(bytes, Ordering::Relaxed);
     if bytes == wanted {
         state.attempts = 0;

@@ -39,10 +39,11 @@ impl Keeper {
             self.key.extend_from_slice(key);
         }
         self.stripe = Some(stripe);
-        if trailer.kind() == Some(Kind::Delete)
-            && self.stripes.seen_by_all(trailer.seq())
-            && nothing_below(key)
-        {
+        let is_tombstone = trailer.kind() == Some(Kind::Delete);
+        if is_tombstone && !self.stripes.seen_by_all(trailer.seq()) {
+            sluice_env::probe!("rewrite: a tombstone that a snapshot does not see was kept");
+        } else if is_tombstone && nothing_below(key) {
+            sluice_env::probe!("rewrite: a tombstone was dropped");
             // The older entries of its stripe, the oldest one there is, are dropped above.
             return false;
         }

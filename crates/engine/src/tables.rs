@@ -1,8 +1,12 @@
 //! Tables as the running engine holds them: opened when first needed, deleted when nobody reads
 //! them any more.
 
-use crate::{Compression, Options, Result, manifest::FileName, version};
-use sluice_base::{Error, FileNo};
+use crate::{
+    Compression, Options, Result,
+    manifest::FileName,
+    version::{self, InternalKey, TableMeta},
+};
+use sluice_base::{Error, FileNo, SeqNo, Trailer};
 use sluice_env::{
     Fs,
     sync::{
@@ -78,19 +82,21 @@ impl TableFile {
         }
     }
 
-    /// The opened table. Two readers may open it at the same time; one of the two is kept.
+    /// The opened table, which must be the one of `meta`. Two readers may open it at the same time;
+    /// one of the two is kept.
     #[inline]
-    pub(crate) fn open(&self) -> Result<&Arc<Table>> {
+    fn open(&self, meta: &TableMeta) -> Result<&Arc<Table>> {
         match self.opened.get() {
             Some(table) => Ok(table),
-            None => self.open_slow(),
+            None => self.open_slow(meta),
         }
     }
 
     #[cold]
-    fn open_slow(&self) -> Result<&Arc<Table>> {
+    fn open_slow(&self, meta: &TableMeta) -> Result<&Arc<Table>> {
         let path = self.store.path(self.file);
         let table = Table::open(&self.store.fs, &path, self.file, &self.store.cache)?;
+        check_identity(&table, meta)?;
         Ok(self.opened.get_or_init(|| Arc::new(table)))
     }
 
@@ -112,10 +118,36 @@ impl Drop for TableFile {
     }
 }
 
+/// Refuses a sound table that is not the one the manifest means: put there by a restore from two
+/// backups, by a script that renames. Its blocks verify, and its data are wrong.
+fn check_identity(table: &Table, meta: &TableMeta) -> Result<()> {
+    let found = table.properties();
+    let bound = |(key, trailer): &(Vec<u8>, Trailer)| InternalKey::new(&key[..], *trailer);
+    let facts = |file: FileNo, bytes, entries, tombstones, seqs: (SeqNo, SeqNo)| {
+        format!(
+            "table {file} of {bytes} bytes with {entries} entries, {tombstones} of them tombstones, \
+             of sequence numbers {} to {}",
+            seqs.0, seqs.1
+        )
+    };
+    let seqs = (meta.min_seq, meta.max_seq);
+    let wanted = facts(meta.file, meta.bytes, meta.entries, meta.tombstones, seqs);
+    let seqs = (found.seq_min, found.seq_max);
+    let here = (table.file_bytes(), found.entries, found.tombstones);
+    let here = facts(found.file_no, here.0, here.1, here.2, seqs);
+    let bounds = bound(&found.smallest) == meta.smallest && bound(&found.largest) == meta.largest;
+    if here == wanted && bounds {
+        return Ok(());
+    }
+    let wanted = format!("{wanted}, from {:?} to {:?}", meta.smallest, meta.largest);
+    let here = format!("{here}, from {:?} to {:?}", bound(&found.smallest), bound(&found.largest));
+    Err(Error::corruption(table.path(), 0, wanted, here))
+}
+
 /// The opened table of a version's handle.
 pub(crate) fn opened(handle: &TableHandle) -> Result<&Arc<Table>> {
     match handle.table.get() {
-        Some(file) => file.open(),
+        Some(file) => file.open(&handle.meta),
         None => Err(Error::invalid(format!(
             "table {} was never given to the engine; this is a bug, please report it",
             handle.meta.file

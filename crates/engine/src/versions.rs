@@ -74,6 +74,7 @@ impl Versions {
         edit.next_file = Some(core.files.peek());
         let next = inner.state.apply(&edit)?;
         if !inner.manifest.is_usable() || inner.manifest.should_rotate() {
+            sluice_env::probe!("manifest: rotated");
             let Inner { state, manifest, forsaken, .. } = &mut *inner;
             manifest.rotate(core.files.next(), state)?;
             forsaken.drain(..).for_each(|file| core.store.discard(file));
@@ -103,6 +104,7 @@ impl Versions {
         if inner.manifest.is_usable() {
             files.for_each(|file| store.discard(file));
         } else {
+            sluice_env::probe!("manifest: a torn edit keeps its files");
             inner.forsaken.extend(files);
         }
     }

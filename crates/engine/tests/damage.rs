@@ -7,9 +7,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use sluice_env::{Env, MemFs};
+#[path = "damage/pages.rs"]
+mod pages;
+#[path = "damage/files.rs"]
+mod whole_files;
+
+use sluice_env::{Env, Fs, MemFs};
+use sluice_table::{BlockCache, Table};
 use sluicedb::{
-    Ack, Background, CfOptions, Db, ErrorKind, FlushRequest, Options, ReadOptions, Result,
+    Ack, Background, CfOptions, Db, ErrorKind, FileNo, FlushRequest, Options, ReadOptions, Result,
     WriteBatch, WriteOptions,
 };
 use std::{
@@ -39,8 +45,15 @@ fn options(fs: &Arc<MemFs>) -> Options {
 
 /// A closed database with tables, a log and two families, and every state it has been in.
 fn sample() -> (MemFs, Vec<Model>) {
+    let (fs, states, _) = sample_of(40);
+    (fs, states)
+}
+
+/// As [`sample`], with values of this length; and the files as they were at every state.
+fn sample_of(value_bytes: usize) -> (MemFs, Vec<Model>, Vec<MemFs>) {
     let fs = Arc::new(MemFs::new());
     let db = Db::open("/db", options(&fs)).unwrap();
+    let mut history = vec![fs.kill_clone()];
     let cfs = [db.default_cf(), db.create_column_family("other", CfOptions::default()).unwrap()];
     let mut states = vec![Model::new()];
     for n in 0..10u8 {
@@ -53,7 +66,7 @@ fn sample() -> (MemFs, Vec<Model>) {
                     batch.delete(cf, &key);
                     state.remove(&(cf.name().to_owned(), key));
                 } else {
-                    let value = vec![n.wrapping_mul(7); 40];
+                    let value = vec![n.wrapping_mul(7); value_bytes];
                     batch.put(cf, &key, &value);
                     state.insert((cf.name().to_owned(), key), value);
                 }
@@ -68,16 +81,21 @@ fn sample() -> (MemFs, Vec<Model>) {
             }
             ticket.wait(None).unwrap();
         }
+        history.push(fs.kill_clone());
     }
     db.close(false).unwrap();
     drop(db);
     fs.sync_all();
-    (fs.kill_clone(), states)
+    (fs.kill_clone(), states, history)
 }
 
 /// Everything that can be read, and whether anything could not be.
 fn read_all(fs: &Arc<MemFs>, states: &[Model]) -> Result<(Model, bool)> {
-    let db = Db::open("/db", options(fs))?;
+    read_dir("/db", fs, states)
+}
+
+fn read_dir(dir: &str, fs: &Arc<MemFs>, states: &[Model]) -> Result<(Model, bool)> {
+    let db = Db::open(dir, options(fs))?;
     let keys: BTreeSet<_> = states.iter().flat_map(BTreeMap::keys).collect();
     let mut by_key = Model::new();
     let mut failed = false;
@@ -104,7 +122,9 @@ fn read_all(fs: &Arc<MemFs>, states: &[Model]) -> Result<(Model, bool)> {
         failed |= scan(&mut by_scan).is_err();
     }
     if !failed {
-        assert_eq!(by_key, by_scan, "gets and scan disagree");
+        let mut keys = by_key.keys().chain(by_scan.keys());
+        let differs = keys.find(|key| by_key.get(*key) != by_scan.get(*key));
+        assert!(differs.is_none(), "gets and scan disagree on {differs:?}");
     }
     by_scan.extend(by_key);
     Ok((by_scan, failed))
@@ -112,8 +132,18 @@ fn read_all(fs: &Arc<MemFs>, states: &[Model]) -> Result<(Model, bool)> {
 
 /// Opens and reads a damaged copy. `may_go_back`: the damage may look like a torn last append.
 fn judge(fs: MemFs, states: &[Model], may_go_back: bool, what: &str) -> &'static str {
+    judge_dir("/db", fs, states, may_go_back, what)
+}
+
+fn judge_dir(
+    dir: &str,
+    fs: MemFs,
+    states: &[Model],
+    may_go_back: bool,
+    what: &str,
+) -> &'static str {
     let fs = Arc::new(fs);
-    match read_all(&fs, states) {
+    match read_dir(dir, &fs, states) {
         Err(error) => {
             assert!(!error.to_string().is_empty(), "{what}");
             "refused"
@@ -143,6 +173,29 @@ fn files(fs: &MemFs) -> Vec<(PathBuf, u64)> {
 fn looks_torn(path: &Path) -> bool {
     let name = path.file_name().unwrap().to_string_lossy().into_owned();
     name.ends_with(".wal") || name.starts_with("MANIFEST")
+}
+
+/// A copy of `fs` with other bytes in one file.
+fn with_file(fs: &MemFs, path: &Path, bytes: &[u8]) -> MemFs {
+    let copy = fs.kill_clone();
+    copy.write(path, bytes).unwrap();
+    copy.sync_all();
+    copy
+}
+
+/// A table whose bytes are not those that were written must be told by a verification.
+fn assert_verify_tells(fs: &MemFs, path: &Path, what: &str) {
+    let number = path.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    let disk: Arc<dyn Fs> = Arc::new(fs.kill_clone());
+    let cache = BlockCache::new(1 << 20);
+    if let Ok(table) = Table::open(&disk, path, FileNo(number), &cache) {
+        assert!(Arc::new(table).verify().errors_total > 0, "{what}: verify finds nothing");
+    }
+}
+
+/// A number of the environment, or what keeps the default run short.
+fn budget(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |text| text.parse().unwrap())
 }
 
 #[test]

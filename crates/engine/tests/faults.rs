@@ -8,8 +8,29 @@
 //!
 //! The background is stepped by the test and the clock is moved by it, so a failure is found again
 //! by the scenario's name, the way of failing and n, which every message carries.
+//!
+//! | scenario | where | ways of failing |
+//! |---|---|---|
+//! | open: a new directory | here | all of [`WAYS`] |
+//! | open: after a kill; with a torn tail; with many segments; flushing while it replays; on a disk that is full at first | here, `faults/recovery.rs` | all |
+//! | first writes, log rotation by size; by request, with recycled segments | here, `faults/log.rs` | all |
+//! | flush of all families, of one, by themselves under load; without a log; using the reserve | here, `faults/log.rs`, `faults/gate.rs` | all |
+//! | compaction | here | all |
+//! | families made and dropped | here | all |
+//! | manifest that rotates | `faults/gate.rs` | all |
+//! | options changed while running | `faults/gate.rs` | all |
+//! | close, with a flush and without | here | all |
+//! | checkpoint: by links, at rest, by copies, over a stale attempt | `checkpoint/faults.rs` | all, and links and directories |
+//! | a disk that fills up, stays full, gets room back | here, `disk_full.rs` | ENOSPC for as long as it lasts |
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "faults/gate.rs"]
+mod gate;
+#[path = "faults/log.rs"]
+mod log;
+#[path = "faults/recovery.rs"]
+mod recovering;
 
 use sluice_env::{CrashMode, Env, Failure, FaultFs, Fs, ManualClock, MemFs, Op, Rng, Rule};
 use sluicedb::{
@@ -40,14 +61,18 @@ enum Way {
     Dies,
 }
 
-const WAYS: [Way; 9] = [
+const WAYS: [Way; 13] = [
     Way::Fails(Failure::EIO),
     Way::Fails(Failure::ENOSPC),
     Way::Torn,
     Way::Short,
     Way::FailsAfter(Op::Create),
     Way::FailsAfter(Op::Write),
+    Way::FailsAfter(Op::Allocate),
+    Way::FailsAfter(Op::SetLen),
+    Way::FailsAfter(Op::SyncData),
     Way::FailsAfter(Op::Rename),
+    Way::FailsAfter(Op::RemoveFile),
     Way::FailsAfter(Op::SyncDir),
     Way::Dies,
 ];
@@ -64,6 +89,10 @@ struct Run {
     power_floor: u64,
     /// The directory holds a database: a failed creation may leave none.
     created: bool,
+    /// False: batches are not logged, and only a flush keeps them.
+    logged: bool,
+    /// What this run changes in the options.
+    tweak: fn(&mut Options),
     label: String,
 }
 
@@ -154,12 +183,29 @@ impl Run {
         let disk = Arc::new(MemFs::new());
         let fs = FaultFs::new(Arc::<MemFs>::clone(&disk));
         let clock = Arc::new(ManualClock::new(1_700_000_000_000));
-        Run { disk, fs, clock, written: 0, kill_floor: 0, power_floor: 0, created: false, label }
+        Run {
+            disk,
+            fs,
+            clock,
+            written: 0,
+            kill_floor: 0,
+            power_floor: 0,
+            created: false,
+            logged: true,
+            tweak: |_| {},
+            label,
+        }
+    }
+
+    fn options(&self, fs: Arc<dyn Fs>, clock: Arc<ManualClock>) -> Options {
+        let mut options = options(fs, clock);
+        (self.tweak)(&mut options);
+        options
     }
 
     fn open(&mut self) -> Result<Db> {
         let clock = Arc::clone(&self.clock);
-        let db = Db::open("/db", options(Arc::new(self.fs.clone()), clock))?;
+        let db = Db::open("/db", self.options(Arc::new(self.fs.clone()), clock))?;
         families(&db)?;
         self.created = true;
         Ok(db)
@@ -177,7 +223,9 @@ impl Run {
             }
         }
         batch.add_counter(&cfs[1], COUNTER, 1);
-        let outcome = db.write(&batch, &WriteOptions { ack, ..WriteOptions::default() });
+        let ack = if self.logged { ack } else { Ack::Memory };
+        let options = WriteOptions { ack, wal: self.logged, ..WriteOptions::default() };
+        let outcome = db.write(&batch, &options);
         let visible = db.counter(&cfs[1], COUNTER) as u64;
         match &outcome {
             Ok(_) => assert_eq!(visible, number, "{}", self.label),
@@ -261,7 +309,7 @@ impl Run {
         let label = format!("{}, after {how}", self.label);
         let disk = Arc::new(disk);
         let clock = Arc::new(ManualClock::new(1_800_000_000_000));
-        let again = options(Arc::<MemFs>::clone(&disk), clock);
+        let again = self.options(Arc::<MemFs>::clone(&disk), clock);
         let db = Db::open("/db", again).unwrap_or_else(|error| panic!("{label}: {error}"));
         let found = contents(&db).unwrap_or_else(|error| panic!("{label}: {error}"));
         let count = mark(&found);

@@ -12,6 +12,7 @@ mod fs;
 mod mem;
 mod memory;
 pub mod metrics;
+pub mod probe;
 mod rng;
 pub mod sync;
 mod threads;

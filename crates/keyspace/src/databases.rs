@@ -16,11 +16,7 @@
 //! reader that still has the old mapping has a view from before the purge and sees the namespace
 //! whole. Writers hold a latch, and the mapping changes only under all of them.
 
-use crate::{
-    keyspace::Shared,
-    layout::{Namespace, split_meta_key},
-    row::Head,
-};
+use crate::{keyspace::Shared, layout::Namespace, row::Head};
 use arc_swap::ArcSwap;
 use sluicedb::{
     ColumnFamily, Db, Error, ErrorKind, ReadOptions, Result, SeqNo, WriteBatch, WriteOptions,
@@ -98,6 +94,13 @@ fn purge_row(namespace: Namespace) -> [u8; 7] {
     key
 }
 
+/// A namespace as system rows have it: none above [`LAST_FRESH`] is ever given to a database, and
+/// walks end at the namespace behind theirs.
+fn known_namespace(bytes: &[u8]) -> Option<Namespace> {
+    let namespace = Namespace::from_be_bytes(bytes.try_into().ok()?);
+    (namespace <= LAST_FRESH).then_some(namespace)
+}
+
 impl Databases {
     /// Reads the system rows.
     pub(crate) fn load(db: &Db, system: &ColumnFamily, count: u32) -> Result<Databases> {
@@ -111,9 +114,8 @@ impl Databases {
         for database in 0..count {
             let namespace = match view.get(system, &db_row(database))? {
                 None => database as Namespace,
-                Some(value) => <[u8; 2]>::try_from(&value[..])
-                    .map(Namespace::from_be_bytes)
-                    .map_err(|_| damaged("namespace of a database", &value))?,
+                Some(value) => known_namespace(&value)
+                    .ok_or_else(|| damaged("namespace of a database", &value))?,
             };
             namespaces.push(namespace);
         }
@@ -125,9 +127,9 @@ impl Databases {
             let key = rows.key();
             let namespace = key
                 .get(PURGE_ROW.len()..)
-                .and_then(|rest| <[u8; 2]>::try_from(rest).ok())
+                .and_then(known_namespace)
                 .ok_or_else(|| damaged("purge row", key))?;
-            queue.push(Namespace::from_be_bytes(namespace));
+            queue.push(namespace);
             more = rows.next()?;
         }
         let mapping = Mapping { since: SeqNo::ZERO, namespaces: namespaces.into() };
@@ -284,7 +286,7 @@ pub(crate) fn purge(shared: &Shared, limit: usize, options: &WriteOptions) -> Re
         for family in [&shared.families.meta, &shared.families.expire] {
             let left = shared.db.counter(family, u32::from(namespace));
             if left != 0 {
-                batch.add_counter(family, u32::from(namespace), -left);
+                batch.add_counter(family, u32::from(namespace), left.wrapping_neg());
             }
         }
         batch.delete(&shared.families.system, &purge_row(namespace));
@@ -312,7 +314,6 @@ fn delete_row(
 ) {
     batch.delete(family, key);
     let is_meta = family.id() == shared.families.meta.id();
-    debug_assert!(split_meta_key(key).is_some(), "a key without slot in {}", family.name());
     // A row that cannot be decoded leaves its index row, if any, to the expiry scan.
     if let (true, Ok((Head { expire_at: Some(at), .. }, _))) = (is_meta, Head::decode(value)) {
         let mut index = Vec::new();

@@ -414,7 +414,7 @@ impl Txn {
             .filter(|entry| self.overlay.key(entry).starts_with(&prefix))
             .map(|entry| i64::from(entry.after.is_stored()) - i64::from(entry.base.is_stored()))
             .sum();
-        Ok((self.stored_count(namespace) + pending).max(0) as u64)
+        Ok(self.stored_count(namespace).saturating_add(pending).max(0) as u64)
     }
 
     fn stored_count(&self, namespace: Namespace) -> i64 {

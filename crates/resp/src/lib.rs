@@ -4,6 +4,8 @@
 //! on the word of a length that has only been announced).
 
 mod double;
+#[doc(hidden)]
+pub mod fuzzing;
 mod inline;
 mod number;
 mod reply;

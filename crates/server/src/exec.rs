@@ -239,11 +239,9 @@ pub(crate) enum Stop {
     Park,
 }
 
-/// Adds what a command must hold while it runs to `latches`.
+/// Adds the latches of all that a command names, read or written. One that only reads needs none
+/// for itself: its view is of one moment. In a transaction that writes it does.
 pub(crate) fn add_latches(latches: &mut LatchSet, entry: &Entry, args: &Args<'_>) {
-    if !entry.has(Flags::WRITE) {
-        return;
-    }
     if entry.has(Flags::WHOLE_DB) {
         latches.add_all();
         return;

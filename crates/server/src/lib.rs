@@ -28,6 +28,8 @@ pub mod config;
 mod cron;
 mod exec;
 mod feed;
+#[doc(hidden)]
+pub mod fuzzing;
 mod info;
 mod jobs;
 mod log;

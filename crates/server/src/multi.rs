@@ -1,7 +1,7 @@
 //! MULTI, EXEC, DISCARD, WATCH, UNWATCH.
 //!
-//! EXEC takes the latches of every key its commands name and of every watched key, asks the watch
-//! list, runs the commands one after the other on one transaction, and commits one batch: all of
+//! EXEC takes the latches of every key its commands name, read or written, and of every watched key
+//! (of these alone when no command writes), asks the watch list, runs the commands one after the other on one transaction, and commits one batch: all of
 //! it is in the log or none of it.
 //!
 //! Its Pub/Sub commands run after that, while the latches are still held: a message goes out when
@@ -153,8 +153,12 @@ fn run(call: &mut Call<'_>, queue: &Queue) -> Result<(), Stop> {
     if let Some(watches) = &call.session.watches {
         watches.add_latches(&mut worker.latches);
     }
-    for (id, args) in queue.commands() {
-        add_latches(&mut worker.latches, table().entry(id), &args);
+    // What is read, too: two transactions that each read what the other one writes would both
+    // miss the other's write. A transaction that writes nothing is a view of one moment.
+    if queue.commands().any(|(id, _)| table().entry(id).has(Flags::WRITE)) {
+        for (id, args) in queue.commands() {
+            add_latches(&mut worker.latches, table().entry(id), &args);
+        }
     }
     worker.txn.begin_write(worker.now_ms, &worker.latches);
     // Even the null reply tells of what another connection committed.

@@ -5,48 +5,8 @@
 
 mod common;
 
-use std::process::{Child, Command, Stdio};
-
+use common::redis::Redis;
 use common::{Client, start};
-
-struct Redis {
-    child: Child,
-    address: std::net::SocketAddr,
-    _directory: tempfile::TempDir,
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A redis-server on a free port; `None` when there is none, or none of version 7.
-fn redis() -> Option<Redis> {
-    let version = Command::new("redis-server").arg("--version").output().ok()?;
-    if !String::from_utf8_lossy(&version.stdout).contains("v=7.") {
-        return None;
-    }
-    let directory = tempfile::tempdir().ok()?;
-    let port = {
-        let probe = std::net::TcpListener::bind("127.0.0.1:0").ok()?;
-        probe.local_addr().ok()?.port()
-    };
-    let mut child = Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
-        .arg(directory.path())
-        .stdout(Stdio::piped())
-        .spawn()
-        .ok()?;
-    // Its ready line, not a sleep.
-    let stdout = child.stdout.take()?;
-    let ready = std::io::BufRead::lines(std::io::BufReader::new(stdout))
-        .map_while(Result::ok)
-        .any(|line| line.contains("Ready to accept connections"));
-    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
-    ready.then_some(Redis { child, address, _directory: directory })
-}
 
 /// Replies as bytes. One connection a line; commands that close it end the line.
 const LINES: &[&[&str]] = &[
@@ -115,10 +75,7 @@ const LINES: &[&[&str]] = &[
 
 #[test]
 fn replies_are_those_of_redis() {
-    let Some(redis) = redis() else {
-        println!("skipped: no redis-server 7 is installed");
-        return;
-    };
+    let Some(redis) = Redis::start() else { return };
     let server = start(&[]);
     let mut differences = Vec::new();
     for line in LINES {
@@ -136,10 +93,7 @@ fn replies_are_those_of_redis() {
 
 #[test]
 fn broken_frames_get_the_answers_of_redis() {
-    let Some(redis) = redis() else {
-        println!("skipped: no redis-server 7 is installed");
-        return;
-    };
+    let Some(redis) = Redis::start() else { return };
     let server = start(&[]);
     // Not here: `*1048577`, which Redis 7 takes and this server refuses, as Redis 6 did; and a NUL
     // byte in an inline command, after which Redis never finds the end of the line.

@@ -10,52 +10,9 @@
 
 mod common;
 
+use common::redis::Redis;
 use common::{Client, start};
 use sluicedb::env::{Clock, Rng, SystemClock};
-use std::{
-    io::{BufRead, BufReader},
-    net::TcpListener,
-    process::{Child, Command, Stdio},
-};
-
-/// A redis-server of this test alone; it ends with the test.
-struct Redis {
-    child: Child,
-    client: Client,
-    _dir: tempfile::TempDir,
-}
-
-impl Redis {
-    /// `None` when there is no redis-server on this machine.
-    fn start() -> Option<Redis> {
-        let dir = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
-            .arg("--dir")
-            .arg(dir.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .ok()?;
-        // Its log says when it listens; reading on keeps the pipe open.
-        let mut log = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        while !line.contains("Ready to accept connections") {
-            line.clear();
-            assert_ne!(log.read_line(&mut line).unwrap(), 0, "redis-server ended at its start");
-        }
-        child.stdout = Some(log.into_inner());
-        let client = Client::connect(([127, 0, 0, 1], port).into());
-        Some(Redis { child, client, _dir: dir })
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
 
 const KEYS: &[&str] = &["a", "b", "c", "{a}d", "", "key:5", "[x]"];
 
@@ -371,31 +328,29 @@ fn comparable(name: &str, text: String) -> String {
 
 #[test]
 fn replies_are_those_of_redis() {
-    let Some(mut redis) = Redis::start() else {
-        println!("SKIPPED: no redis-server on this machine to compare with");
-        return;
-    };
+    let Some(redis) = Redis::start() else { return };
+    let mut theirs = Client::connect(redis.address);
     let server = start(&[]);
     let mut ours = server.client();
     let clock = SystemClock::new();
     for seed in 1..=6u64 {
         println!("seed {seed}");
-        redis.client.ask(&["FLUSHALL"]);
+        theirs.ask(&["FLUSHALL"]);
         ours.ask(&["FLUSHALL"]);
         let mut stream = Stream { rng: Rng::new(seed), now_ms: clock.unix_ms() };
         let mut history: Vec<String> = Vec::new();
         for round in 0..5_000 {
             if round % 25 == 24 {
-                transaction(&mut stream, &mut redis.client, &mut ours);
+                transaction(&mut stream, &mut theirs, &mut ours);
             }
             let command = stream.command();
             let args: Vec<&str> = command.iter().map(String::as_str).collect();
             history.push(format!("{command:?}"));
             let name = command[0].to_ascii_uppercase();
             if name == "DBSIZE" && args.len() == 1 {
-                settle_due_keys(&mut redis.client, &mut ours);
+                settle_due_keys(&mut theirs, &mut ours);
             }
-            let expected = comparable(&name, redis.client.ask(&args));
+            let expected = comparable(&name, theirs.ask(&args));
             let got = comparable(&name, ours.ask(&args));
             assert!(
                 expected == got,

@@ -7,48 +7,8 @@
 
 mod common;
 
-use std::process::{Child, Command, Stdio};
-
+use common::redis::Redis;
 use common::{Client, Running, start};
-
-struct Redis {
-    child: Child,
-    address: std::net::SocketAddr,
-    _directory: tempfile::TempDir,
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A redis-server on a free port; `None` when there is none, or none of version 7.
-fn redis() -> Option<Redis> {
-    let version = Command::new("redis-server").arg("--version").output().ok()?;
-    if !String::from_utf8_lossy(&version.stdout).contains("v=7.") {
-        return None;
-    }
-    let directory = tempfile::tempdir().ok()?;
-    let port = {
-        let probe = std::net::TcpListener::bind("127.0.0.1:0").ok()?;
-        probe.local_addr().ok()?.port()
-    };
-    let mut child = Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
-        .arg(directory.path())
-        .stdout(Stdio::piped())
-        .spawn()
-        .ok()?;
-    // Its ready line, not a sleep.
-    let stdout = child.stdout.take()?;
-    let ready = std::io::BufRead::lines(std::io::BufReader::new(stdout))
-        .map_while(Result::ok)
-        .any(|line| line.contains("Ready to accept connections"));
-    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
-    ready.then_some(Redis { child, address, _directory: directory })
-}
 
 /// Scripts: `a: COMMAND` and `b: COMMAND`. After each line the other connection is asked for
 /// something whose reply says that the line has been carried out. What Redis 7.0 and 7.2 do
@@ -131,10 +91,7 @@ fn told(address: std::net::SocketAddr, script: &str) -> [String; 2] {
 
 #[test]
 fn replies_and_messages_are_those_of_redis() {
-    let Some(redis) = redis() else {
-        println!("skipped: no redis-server 7 is installed");
-        return;
-    };
+    let Some(redis) = Redis::start() else { return };
     let server = start(&[]);
     for script in SCRIPTS {
         assert_eq!(told(server.address, script), told(redis.address, script), "{script}");

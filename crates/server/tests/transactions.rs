@@ -159,3 +159,41 @@ fn debug_sleep_delays_its_own_connection_alone() {
     assert_eq!(sleeper.reply(), "+OK\r\n");
     assert_eq!(sleeper.reply(), "+PONG\r\n");
 }
+
+/// Each of two transactions reads what the other one writes: one of them must see the other. Long
+/// commands between the read and the commit make them overlap.
+#[test]
+fn two_transactions_that_read_what_the_other_writes_do_not_miss_each_other() {
+    let server = start(&[]);
+    let mut clients: Vec<Client> = (0..2).map(|_| server.client()).collect();
+    let text = "ab".repeat(700);
+    clients[0].ask(&["MSET", "long:0", &text, "long:1", &text]);
+    for round in 0..50 {
+        clients[0].ask(&["DEL", "mine:0", "mine:1"]);
+        for (number, client) in clients.iter_mut().enumerate() {
+            let (mine, other) = (format!("mine:{number}"), format!("mine:{}", 1 - number));
+            // By turns a read of the key, and of all keys.
+            let read = if round % 2 == 0 { &["EXISTS", &other][..] } else { &["DBSIZE"] };
+            let long = format!("long:{number}");
+            let mut bytes = Vec::new();
+            for command in [
+                &["MULTI"][..],
+                read,
+                &["LCS", &long, &long, "LEN"],
+                &["SET", &mine, "1"],
+                &["EXEC"],
+            ] {
+                let args: Vec<&[u8]> = command.iter().map(|arg| arg.as_bytes()).collect();
+                bytes.extend(common::encode(&args));
+            }
+            client.send(&bytes);
+        }
+        let seen = clients.iter_mut().map(|client| {
+            let last = (0..5).map(|_| client.reply()).last().unwrap();
+            // What it read, less the two long keys.
+            let count = last.lines().nth(1).unwrap()[1..].parse::<u64>().unwrap();
+            if round % 2 == 0 { count } else { count - 2 }
+        });
+        assert_eq!(seen.sum::<u64>(), 1, "round {round}: which was first?");
+    }
+}

@@ -2,16 +2,21 @@
 //! each decodes and then reads everything that the decoder accepted. They must return, whatever
 //! the bytes.
 
-use sluice_base::Trailer;
+use std::{path::Path, sync::Arc};
+
+use sluice_base::{ErrorKind, FileNo, Trailer, checksum::crc32c};
+use sluice_env::{Fs, MemFs};
 
 use crate::{
+    BlockCache, DumpOptions, IterOptions, Table, TableIter,
     block::Block,
     column::{Bitmap, Column, Integers, KeyCursor, PrefixBytes, RawBytes},
     envelope,
     filter::{Filter, filter_hash},
     footer::Footer,
-    format::{FOOTER_BYTES, encoding},
-    index::Index,
+    format::{BLOCK_TRAILER_BYTES, FOOTER_BYTES, block_kind, encoding},
+    index::{Handle, Index},
+    layout::Layout,
     properties::Properties,
     schema::Schema,
 };
@@ -101,6 +106,7 @@ pub fn column(bytes: &[u8]) -> bool {
 }
 
 /// The end of a file: the footer in the last 80 bytes, properties and schema in what is before.
+/// The footer's checksum does not keep anyone out.
 pub fn footer(bytes: &[u8]) -> bool {
     let properties = Properties::decode(bytes);
     if let Ok(properties) = &properties {
@@ -108,8 +114,174 @@ pub fn footer(bytes: &[u8]) -> bool {
     }
     let schema = Schema::decode(bytes);
     let footer = match bytes.last_chunk::<FOOTER_BYTES>() {
-        Some(raw) => Footer::decode(raw, bytes.len() as u64).is_ok(),
+        Some(raw) => {
+            let mut repaired = *raw;
+            repair_footer(&mut repaired);
+            // What is before the footer counts as properties: their size may be anything.
+            let _ = Footer::decode(&repaired, bytes.len() as u64);
+            Footer::decode(raw, bytes.len() as u64).is_ok()
+        }
         None => false,
     };
     properties.is_ok() || schema.is_ok() || footer
+}
+
+/// A whole table: open, both scans, gets, dump, verification. The first byte asks for the checksums
+/// of footer, properties, index, filter and every data block to be put right first.
+pub fn file(data: &[u8]) {
+    let Some((&first, bytes)) = data.split_first() else { return };
+    let mut bytes = bytes.to_vec();
+    if first & 1 != 0 {
+        repair(&mut bytes);
+    }
+    let mem = MemFs::new();
+    let path = Path::new("/000001.sst");
+    mem.write(path, &bytes).expect("an empty file system takes a file");
+    let fs: Arc<dyn Fs> = Arc::new(mem);
+    let cache = BlockCache::new(1 << 20);
+    let table = match Table::open(&fs, path, FileNo(1), &cache) {
+        Ok(table) => Arc::new(table),
+        Err(error) => {
+            assert!(matches!(error.kind(), ErrorKind::Corruption | ErrorKind::Unsupported));
+            return;
+        }
+    };
+    let mut keys = Vec::new();
+    for options in [IterOptions::default(), IterOptions::sequential()] {
+        let mut iter = TableIter::new(Arc::clone(&table), options);
+        let mut on = iter.seek_to_first();
+        for _ in 0..ROWS_MAX {
+            let Ok(true) = on else { break };
+            keys.push((iter.key().to_vec(), iter.trailer(), iter.value().len()));
+            on = iter.next();
+        }
+        on = iter.seek_to_last();
+        for _ in 0..ROWS_MAX {
+            let Ok(true) = on else { break };
+            let _ = (iter.key(), iter.value(), iter.trailer());
+            on = iter.prev();
+        }
+    }
+    keys.push((bytes, Trailer(u64::MAX), 0));
+    let mut iter = TableIter::new(Arc::clone(&table), IterOptions::default());
+    for (key, trailer, _) in keys.iter().take(ROWS_MAX) {
+        let _ = table.get(key, filter_hash(key), *trailer);
+        let _ = table.approximate_offset(key);
+        if let Ok(true) = iter.seek(key, *trailer) {
+            let _ = (iter.key(), iter.value());
+            let _ = iter.next_key();
+        }
+        let _ = iter.seek_for_prev(key, *trailer);
+    }
+    let report = table.verify();
+    assert_eq!(report.errors.is_empty(), report.errors_total == 0);
+    let _ = table.dump(DumpOptions::default());
+}
+
+/// Puts the checksums of a table right as far as its own offsets lead.
+fn repair(bytes: &mut [u8]) {
+    let Some(footer_at) = bytes.len().checked_sub(FOOTER_BYTES) else { return };
+    let number = |bytes: &[u8], at: usize| {
+        bytes
+            .get(at..)
+            .and_then(|rest| rest.first_chunk())
+            .map_or(0, |raw| u64::from_le_bytes(*raw))
+    };
+    let handle = |bytes: &[u8], at: usize| Handle {
+        offset: number(bytes, footer_at + at),
+        bytes: number(bytes, footer_at + at + 8),
+    };
+    let (index, filter, properties) = (handle(bytes, 0), handle(bytes, 16), handle(bytes, 32));
+    for block in [index, filter, properties] {
+        repair_block(bytes, block);
+    }
+    if let Some(Ok(payload)) = stored(bytes, properties).map(envelope::open) {
+        if let Ok(properties) = Properties::decode(&payload) {
+            let hash = properties.schema.hash().to_le_bytes();
+            bytes[footer_at + 48..footer_at + 56].copy_from_slice(&hash);
+        }
+        let crc = crc32c(&payload).to_le_bytes();
+        bytes[footer_at + 56..footer_at + 60].copy_from_slice(&crc);
+    }
+    let data_end = if filter.bytes == 0 { index.offset } else { filter.offset };
+    if let Some(Ok(payload)) = stored(bytes, index).map(envelope::open)
+        && let Ok(index) = Index::parse(payload, data_end)
+    {
+        for block in 0..index.blocks() {
+            repair_block(bytes, index.handle(block));
+        }
+    }
+    if let Some(footer) = bytes[footer_at..].first_chunk_mut() {
+        repair_footer(footer);
+    }
+}
+
+fn stored(bytes: &[u8], handle: Handle) -> Option<&[u8]> {
+    let start = usize::try_from(handle.offset).ok()?;
+    bytes.get(start..start.checked_add(usize::try_from(handle.bytes).ok()?)?)
+}
+
+fn repair_block(bytes: &mut [u8], handle: Handle) {
+    let Some(block) = stored(bytes, handle) else { return };
+    let Some(covered) = (block.len() + 1).checked_sub(BLOCK_TRAILER_BYTES) else { return };
+    let crc = crc32c(&block[..covered]).to_le_bytes();
+    let at = handle.offset as usize + covered;
+    bytes[at..at + 4].copy_from_slice(&crc);
+}
+
+fn repair_footer(footer: &mut [u8; FOOTER_BYTES]) {
+    let crc = crc32c(&footer[..68]);
+    footer[68..72].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// What a sound table is made of, as inputs of the functions above. For seeds.
+#[derive(Debug, Default)]
+pub struct Pieces {
+    pub blocks: Vec<Vec<u8>>,
+    pub columns: Vec<Vec<u8>>,
+    pub ends: Vec<Vec<u8>>,
+}
+
+/// Takes the table in `bytes` apart; `None` when it is not one.
+pub fn pieces(bytes: &[u8]) -> Option<Pieces> {
+    let raw = bytes.last_chunk::<FOOTER_BYTES>()?;
+    let footer = Footer::decode(raw, bytes.len() as u64).ok()?;
+    let mut out = Pieces::default();
+    let mut index_payload = None;
+    for handle in [footer.filter, footer.index] {
+        if handle.bytes == 0 {
+            continue; // no filter
+        }
+        let block = stored(bytes, handle)?;
+        out.blocks.push(block.to_vec());
+        let payload = envelope::open(block).ok()?;
+        out.blocks.push(payload.to_vec());
+        index_payload = Some(payload); // the last one stays
+    }
+    let index_payload = index_payload?;
+    out.columns.extend(columns(&index_payload, block_kind::INDEX));
+    let properties = envelope::open(stored(bytes, footer.properties)?).ok()?;
+    out.ends.push(properties.to_vec());
+    out.ends.push(Properties::decode(&properties).ok()?.schema.encode());
+    out.ends.push([&properties[..], raw].concat());
+    out.ends.push(bytes.to_vec());
+    let index = Index::parse(index_payload, footer.data_end()).ok()?;
+    for at in 0..index.blocks() {
+        let block = stored(bytes, index.handle(at))?;
+        out.blocks.push(block.to_vec());
+        let payload = envelope::open(block).ok()?;
+        out.columns.extend(columns(&payload, block_kind::DATA));
+        out.blocks.push(payload.to_vec());
+    }
+    Some(out)
+}
+
+/// The columns of a block as inputs of [`column`].
+fn columns(payload: &[u8], kind: u8) -> Vec<Vec<u8>> {
+    let Ok(layout) = Layout::parse(payload, kind) else { return Vec::new() };
+    let rows = (layout.rows as u16).to_le_bytes();
+    let body = |column: &Column| payload.get(column.start as usize..column.end as usize);
+    let input =
+        |column: &Column| Some([&[column.encoding, rows[0], rows[1]], body(column)?].concat());
+    layout.columns().iter().filter_map(input).collect()
 }

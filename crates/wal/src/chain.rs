@@ -39,6 +39,8 @@ pub(crate) struct Kept {
     pub number: FileNo,
     /// Where its last frame ends.
     pub end: u64,
+    /// Up to where something later in the log says that it was synced.
+    pub durable: u64,
     pub file_bytes: u64,
     pub first_seq: Option<SeqNo>,
     pub next_seq: SeqNo,
@@ -120,6 +122,9 @@ impl<'a> Walk<'a> {
     /// header shows in what came before.
     fn link(&mut self, number: FileNo, segments: &[FileNo]) -> Result<Option<Tear>> {
         let Some(header) = self.header_of(number)? else { return Ok(None) };
+        if let Some(prev) = self.chain.kept.last_mut().filter(|kept| kept.number == header.prev) {
+            prev.durable = prev.durable.max(header.prev_durable.min(prev.end));
+        }
         let last = self.chain.kept.last().map(|kept| (kept.number, kept.end));
         let torn = |segment, offset| {
             let fault = Fault::Zeros;
@@ -127,6 +132,7 @@ impl<'a> Walk<'a> {
         };
         let problem = match last {
             _ if self.chain.empty.contains(&header.prev) => {
+                sluice_env::probe!("wal: a segment whose predecessor was lost whole");
                 // Its predecessor was in use, and nothing of it reached the disk.
                 Err(torn(header.prev, 0))
             }
@@ -203,9 +209,14 @@ impl<'a> Walk<'a> {
             self.skip(number, gap.offset, gap.bytes, gap.fault.to_string());
         }
         if seen.end > 0 {
+            if seen.durable > 0 {
+                // A sync goes over all segments, oldest first.
+                self.chain.kept.iter_mut().for_each(|kept| kept.durable = kept.end);
+            }
             self.chain.kept.push(Kept {
                 number,
                 end: seen.end,
+                durable: seen.durable.min(seen.end),
                 file_bytes: self.bytes.len() as u64,
                 first_seq: seen.first_seq,
                 next_seq: seen.next_seq,
@@ -269,6 +280,7 @@ impl<'a> Walk<'a> {
                 return damage(&format!("segment {number} shows that this was synced"));
             }
             if header.is_some() || seen.frames > 0 {
+                sluice_env::probe!("wal: a segment behind a torn one");
                 self.chain
                     .report
                     .dropped
@@ -281,6 +293,7 @@ impl<'a> Walk<'a> {
         if self.mode == RecoveryMode::Absolute {
             return damage("no torn tail is accepted in this recovery mode");
         }
+        sluice_env::probe!("wal: a torn tail");
         self.chain.report.torn = Some(TornTail {
             segment: tear.segment,
             offset: tear.offset,

@@ -206,6 +206,7 @@ impl Files {
         let file = {
             let held = self.growth_held.read().unwrap_or_else(PoisonError::into_inner);
             if *held {
+                sluice_env::probe!("wal: growth held for a flush on a full disk");
                 let why = "what room there is on the disk is kept for a flush; free some space";
                 let why = Error::new(ErrorKind::DiskFull, why);
                 return Err(why.context(format_args!("create wal segment {number}")));
@@ -233,6 +234,7 @@ impl Files {
         file.sync_data().map_err(what)?;
         self.env.fs.rename(&from, &self.path(number)).map_err(what)?;
         self.sync_dir()?;
+        sluice_env::probe!("wal: a segment was recycled");
         self.counters.segments_recycled.inc();
         let (capacity, written) = (free.bytes, free.written || all);
         Ok(Blank { number, file, capacity, recycled: Some(free.number), written })

@@ -110,7 +110,11 @@ impl FrameHeader {
 
 /// Continues the payload's checksum over the header behind its checksum field, and the salt.
 #[inline]
-fn salted_crc(payload_crc: u32, header: &[u8; FRAME_HEADER_BYTES], segment: FileNo) -> u32 {
+pub(crate) fn salted_crc(
+    payload_crc: u32,
+    header: &[u8; FRAME_HEADER_BYTES],
+    segment: FileNo,
+) -> u32 {
     let mut tail = [0; FRAME_HEADER_BYTES - 4 + 8];
     tail[..28].copy_from_slice(&header[4..]);
     tail[28..].copy_from_slice(&segment.0.to_le_bytes());

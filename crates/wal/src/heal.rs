@@ -75,6 +75,7 @@ impl Shared {
             }
         };
         if let Err(error) = note(blank.number) {
+            sluice_env::probe!("wal: the note of a healed log failed");
             // The note may be durable nevertheless: recovery then takes the empty file for the
             // log's beginning, so it stays, and is what the next attempt takes. A spare that came
             // meanwhile has a larger number, and goes.
@@ -83,10 +84,12 @@ impl Shared {
             return Err(error);
         }
         for &number in &plan.remove {
+            sluice_env::probe!("wal: healing removed a segment");
             events.extend(self.remove(number)?);
         }
         if let Some((number, offset)) = plan.cut {
-            self.cut(number, offset)?;
+            sluice_env::probe!("wal: healing cut a segment");
+            events.extend(self.cut(number, offset)?);
         }
         let mut state = lock(&self.state);
         state.buffer = Buffer::default();
@@ -145,11 +148,20 @@ impl Shared {
         Ok(lock(&self.state).forget(number).map(|live| live.released(false)))
     }
 
-    fn cut(&self, number: FileNo, offset: u64) -> Result<()> {
+    fn cut(&self, number: FileNo, offset: u64) -> Result<Option<WalEvent>> {
         let what = |e| Error::io(format!("cut wal segment {number} at offset {offset}"), e);
         let path = self.files.path(number);
-        let file = self.files.env.fs.open(&path, sluice_env::OpenMode::ReadWrite).map_err(what)?;
+        let file = match self.files.env.fs.open(&path, sluice_env::OpenMode::ReadWrite) {
+            // Let go of by a release whose directory sync failed: nothing is left to cut.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                sluice_env::probe!("wal: healing found its segment released");
+                self.files.sync_dir()?;
+                return Ok(lock(&self.state).forget(number).map(|live| live.released(false)));
+            }
+            file => file.map_err(what)?,
+        };
         file.set_len(offset).map_err(what)?;
-        file.sync_data().map_err(what)
+        file.sync_data().map_err(what)?;
+        Ok(None)
     }
 }

@@ -35,6 +35,8 @@ mod chain;
 mod decode;
 mod files;
 mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 mod header;
 mod heal;
 mod log;

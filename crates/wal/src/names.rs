@@ -26,8 +26,8 @@ pub(crate) enum Name {
 /// Reads a file name; `None` when it is not one of ours.
 pub(crate) fn parse(name: &str) -> Option<Name> {
     let digits = name.split('.').next()?;
-    // 19 digits always fit a `u64`; zero is "no segment" in a header.
-    if !(6..=19).contains(&digits.len()) || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+    // 18 digits are `FILE_NO_MAX`; zero is "no segment" in a header.
+    if !(6..=18).contains(&digits.len()) || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
     let number = FileNo(digits.parse().ok().filter(|&number| number != 0)?);
@@ -58,6 +58,7 @@ mod tests {
             "x000007.wal",
             "000007.wal.free.1",
             "+00007.wal",
+            "1000000000000000000.wal",
             "99999999999999999999.wal",
             ".wal",
             "000007.sst",

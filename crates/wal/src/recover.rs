@@ -3,18 +3,19 @@
 //!
 //! Order of the changes, each durable before the next, so that a crash in between is recovered
 //! from to the same result:
-//! 1. the last kept segment is cut behind its last valid frame, and every kept segment is synced:
-//!    what was replayed may have been in the page cache only, and must not be lost later, when
-//!    younger frames are durable already;
+//! 1. the last kept segment is cut behind its last valid frame, and every kept segment is synced,
+//!    after what no sync is known to have covered was written once more: what was replayed may have
+//!    been in the page cache only, and must not be lost later, when younger frames are durable
+//!    already;
 //! 2. what is behind the end goes, **youngest first**: the chain of what is left has no hole;
 //! 3. leftovers from before the first needed segment go;
 //! 4. a new segment begins. Its header names the last one and where it ends.
 
 use std::{collections::VecDeque, path::Path};
 
-use sluice_base::{Error, FileNo, Result};
+use sluice_base::{Error, FileNo, Result, limits};
 use sluice_env::{
-    Env, OpenMode,
+    Env, File, OpenMode,
     sync::{Arc, Condvar, Mutex},
 };
 
@@ -31,6 +32,9 @@ use crate::{
     requests::{Preparing, Queue},
     state::{Buffer, Live, State},
 };
+
+/// Bytes that [`rewrite`] reads and writes at a time.
+const REWRITE_BYTES: u64 = 1 << 20;
 
 /// The log's files in a directory, each kind in ascending order.
 #[derive(Debug, Default)]
@@ -135,6 +139,9 @@ fn look(env: &Env, dir: &Path, first_needed: FileNo) -> Result<Found> {
     let mut found = Found::default();
     for name in names {
         match parse(&name) {
+            // Nobody's: the numbers of this log never get there.
+            Some(Name::Segment(number) | Name::Free(number))
+                if number.0 > limits::FILE_NO_FOUND_MAX => {}
             Some(Name::Segment(number)) if number >= first_needed => found.segments.push(number),
             Some(Name::Segment(number)) => found.leftovers.push(number),
             Some(Name::Free(number)) => found.free.push(number),
@@ -161,12 +168,15 @@ fn settle_files(
         let path = files.path(kept.number);
         let file = files.env.fs.open(&path, OpenMode::ReadWrite).map_err(what)?;
         if index + 1 == count && !kept.sealed && kept.file_bytes != kept.end {
+            sluice_env::probe!("wal: a torn tail was cut off");
             file.set_len(kept.end).map_err(what)?;
             kept.file_bytes = kept.end;
         }
+        rewrite(&*file, kept.durable, kept.end).map_err(what)?;
         file.sync_data().map_err(what)?;
     }
     for &number in &found.free {
+        sluice_env::probe!("wal: a free file was found");
         files.adopt_free(number)?;
     }
     let end = chain.kept.last().map_or(FileNo(0), |kept| kept.number);
@@ -186,12 +196,30 @@ fn settle_files(
         discard(files, number)?;
     }
     for &number in &found.leftovers {
+        sluice_env::probe!("wal: a segment below the first needed one was left behind");
         discard(files, number)?;
     }
     match adopt {
         Some(number) => files.adopt(number),
         None => files.create(files.segment_bytes(), false),
     }
+}
+
+/// Writes what no sync is known to have covered once more, so that the next sync does. A process may
+/// have died of a failed sync: what that left in the page cache reads well and counts as clean, and
+/// no sync would ever write it (Rebello et al., "Can applications recover from fsync failures?", ATC
+/// 2020).
+fn rewrite(file: &dyn File, from: u64, to: u64) -> std::io::Result<()> {
+    let mut buf = vec![0; to.saturating_sub(from).min(REWRITE_BYTES) as usize];
+    let mut offset = from;
+    while offset < to {
+        sluice_env::probe!("wal: recovery wrote unsynced bytes once more");
+        let part = (to - offset).min(REWRITE_BYTES) as usize;
+        file.read_exact_at(&mut buf[..part], offset)?;
+        file.write_all_at(&buf[..part], offset)?;
+        offset += part as u64;
+    }
+    Ok(())
 }
 
 /// Frees a segment file of unknown size.

@@ -3,7 +3,7 @@
 //! `SLUICE_BIN` names another binary to test than the one that Cargo just built.
 #![allow(dead_code, reason = "each test file uses a part")]
 
-pub mod client;
+pub use sluice_histories::client;
 
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -86,10 +86,20 @@ impl Sluice {
         self.child.wait().unwrap();
     }
 
-    /// Sends SIGTERM or SIGINT and returns the exit status with all that the server printed.
-    pub fn stop(mut self, signal: &str) -> (ExitStatus, String) {
+    /// Sends a signal, `-TERM` for example, and waits for nothing.
+    pub fn signal(&self, signal: &str) {
         let pid = self.pid().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// Sends SIGTERM or SIGINT and returns the exit status with all that the server printed.
+    pub fn stop(mut self, signal: &str) -> (ExitStatus, String) {
+        self.signal(signal);
+        self.wait()
+    }
+
+    /// As [`wait`](Self::wait), for one that was told to end.
+    pub fn wait_to_end(mut self) -> (ExitStatus, String) {
         self.wait()
     }
 

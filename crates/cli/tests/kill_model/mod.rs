@@ -1,270 +1,360 @@
-//! One writer of the kill test: its keys, what it sent, and which state explains what it finds.
+//! One writer of the kill test: its keys, what it sent, and which survivors explain what is found.
 //!
 //! Invariants: no other writer touches its keys; `base` is a state that the server has shown after
-//! a start; `sent` are the operations since, in the order of the connection; the first `acked` of
-//! them were answered, and the answers were right.
+//! a start; `sent` are the operations since, in the order of the connection, each with what it wrote;
+//! the first `acked` of them were answered, and the answers were right.
+//!
+//! What must be there after a kill, by level:
+//!
+//! ```text
+//! sent            0 ──────────── covered ──────────── acked ──────── sent
+//! logged          all there ─────────────────────────────▶ a prefix of these
+//! not logged      all there ────────▶ a prefix of these ─────────────────▶
+//! ```
+//!
+//! `covered`: acknowledged before the begin of the last flush that returned. A writer that changes its
+//! level has both kinds; what survives then is a prefix of each. An unlogged operation that is there
+//! is in tables, and so is every operation before it.
 
-use std::collections::BTreeMap;
+mod gate;
+mod op;
+mod shared;
+
+use std::collections::HashMap;
 use std::io;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use sluicedb::env::Rng;
 
 use crate::common::client::{Client, Reply, encode};
+pub use gate::Gate;
+use op::{COUNTERS, KEYS, Op, Row, State};
+pub use shared::Shared;
 
-const KEYS: u64 = 150;
 const PIPELINE_MAX: u64 = 12;
 
-type State = BTreeMap<Vec<u8>, Vec<u8>>;
-
-/// One atomic operation.
-#[derive(Debug, Clone)]
-enum Op {
-    Set(Vec<u8>, Vec<u8>),
-    Del(Vec<Vec<u8>>),
-    Incr(Vec<u8>),
-    Get(Vec<u8>),
-    /// MSET, or MULTI of SETs and a DEL with EXEC.
-    Many {
-        pairs: Vec<(Vec<u8>, Vec<u8>)>,
-        gone: Option<Vec<u8>>,
-        as_transaction: bool,
-    },
+/// What a connection asked for, with `CLIENT ACK`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ack {
+    Default,
+    Memory,
+    Os,
+    Disk,
 }
 
-impl Op {
-    fn random(writer: usize, serial: u64, rng: &mut Rng) -> Op {
-        let key = |rng: &mut Rng| format!("writer:{writer}:{}", rng.below(KEYS)).into_bytes();
-        let value = |rng: &mut Rng, part: usize| {
-            // Mostly small; a few fill a small memtable with one write.
-            let bytes = match rng.below(200) {
-                0 => rng.below(40_000),
-                1..10 => rng.below(4_000),
-                _ => rng.below(200),
-            };
-            let mut value = format!("{writer}/{serial}/{part}/").into_bytes();
-            value.resize(value.len() + bytes as usize, b'a' + (serial % 26) as u8);
-            value
-        };
-        match rng.below(16) {
-            0..6 => Op::Set(key(rng), value(rng, 0)),
-            6..8 => Op::Del((0..=rng.below(3)).map(|_| key(rng)).collect()),
-            8..10 => Op::Incr(format!("writer:{writer}:counter:{}", rng.below(5)).into_bytes()),
-            10..12 => Op::Get(key(rng)),
-            kind => Op::Many {
-                pairs: (0..3).map(|part| (key(rng), value(rng, part))).collect(),
-                gone: (kind >= 14).then(|| key(rng)),
-                as_transaction: kind >= 14,
-            },
-        }
+impl Ack {
+    pub const ALL: [Ack; 4] = [Ack::Default, Ack::Memory, Ack::Os, Ack::Disk];
+
+    pub fn name(self) -> &'static str {
+        ["DEFAULT", "MEMORY", "OS", "DISK"][self as usize]
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
+    /// Whether such writes are logged by a server with that `appendonly`.
+    pub fn is_logged(self, appendonly: bool) -> bool {
         match self {
-            Op::Set(key, value) => encode(out, &[b"SET", &key[..], value]),
-            Op::Del(keys) => {
-                let mut args = vec![&b"DEL"[..]];
-                args.extend(keys.iter().map(Vec::as_slice));
-                encode(out, &args);
-            }
-            Op::Incr(key) => encode(out, &[b"INCR", &key[..]]),
-            Op::Get(key) => encode(out, &[b"GET", &key[..]]),
-            Op::Many { pairs, as_transaction: false, .. } => {
-                let mut args = vec![&b"MSET"[..]];
-                args.extend(pairs.iter().flat_map(|(key, value)| [&key[..], &value[..]]));
-                encode(out, &args);
-            }
-            Op::Many { pairs, gone, as_transaction: true } => {
-                encode(out, &["MULTI"]);
-                for (key, value) in pairs {
-                    encode(out, &[b"SET", &key[..], value]);
-                }
-                if let Some(key) = gone {
-                    encode(out, &[b"DEL", &key[..]]);
-                }
-                encode(out, &["EXEC"]);
-            }
-        }
-    }
-
-    /// Reads what answers this operation; `state` is the one before it.
-    fn read_replies(&self, client: &mut Client, state: &State) -> io::Result<()> {
-        let fitting = match self {
-            Op::Many { pairs, gone, as_transaction: true } => {
-                for _ in 0..pairs.len() + usize::from(gone.is_some()) + 1 {
-                    let reply = client.reply()?;
-                    assert!(matches!(reply, Reply::Simple(_)), "{self:?} was answered {reply:?}");
-                }
-                let mut replies = vec![Reply::ok(); pairs.len()];
-                if let Some(key) = gone {
-                    let is_there =
-                        state.contains_key(key) || pairs.iter().any(|pair| pair.0 == *key);
-                    replies.push(Reply::Integer(i64::from(is_there)));
-                }
-                Reply::Array(replies)
-            }
-            Op::Set(..) | Op::Many { .. } => Reply::ok(),
-            Op::Del(keys) => {
-                let mut keys = keys.clone();
-                keys.sort();
-                keys.dedup();
-                let there = keys.iter().filter(|key| state.contains_key(*key)).count();
-                Reply::Integer(there as i64)
-            }
-            Op::Incr(key) => Reply::Integer(counter(state, key) + 1),
-            Op::Get(key) => state.get(key).map_or(Reply::Nil, |value| Reply::Bulk(value.clone())),
-        };
-        let reply = client.reply()?;
-        assert!(reply == fitting, "{self:?} was answered {reply:?} instead of {fitting:?}");
-        Ok(())
-    }
-
-    fn apply(&self, state: &mut State, mut changed: impl FnMut(&[u8], Option<&[u8]>)) {
-        let mut set = |state: &mut State, key: &[u8], value: Option<Vec<u8>>| {
-            changed(key, value.as_deref());
-            match value {
-                Some(value) => state.insert(key.to_vec(), value),
-                None => state.remove(key),
-            };
-        };
-        match self {
-            Op::Set(key, value) => set(state, key, Some(value.clone())),
-            Op::Del(keys) => keys.iter().for_each(|key| set(state, key, None)),
-            Op::Incr(key) => {
-                let next = counter(state, key) + 1;
-                set(state, key, Some(next.to_string().into_bytes()));
-            }
-            Op::Get(_) => {}
-            Op::Many { pairs, gone, .. } => {
-                for (key, value) in pairs {
-                    set(state, key, Some(value.clone()));
-                }
-                if let Some(key) = gone {
-                    set(state, key, None);
-                }
-            }
+            Ack::Default => appendonly,
+            Ack::Memory => false,
+            Ack::Os | Ack::Disk => true,
         }
     }
 }
 
-fn counter(state: &State, key: &[u8]) -> i64 {
-    state.get(key).map_or(0, |text| String::from_utf8_lossy(text).parse().unwrap())
+/// How far a writer is, for others to see.
+#[derive(Debug, Default)]
+pub struct Progress {
+    pub acked: AtomicU64,
+    /// Acknowledged before the begin of the last flush that returned.
+    pub covered: AtomicU64,
+    /// As `covered`, of the last save.
+    pub saved: AtomicU64,
+}
+
+/// Operations that had to be there, by what their connection had asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Checked {
+    pub by_ack: [u64; 4],
+    /// Acknowledged, not logged, and not yet flushed: allowed to be lost.
+    pub at_risk: u64,
+    /// Of these, those that were there all the same.
+    pub lucky: u64,
+}
+
+#[derive(Debug)]
+struct Sent {
+    op: Op,
+    reply: Reply,
+    effects: Vec<(Vec<u8>, Option<Row>)>,
+    ack: Ack,
+    logged: bool,
 }
 
 pub struct Model {
     writer: usize,
     serial: u64,
     base: State,
-    /// `base` after the acknowledged operations.
+    /// `base` after all that was sent.
     now: State,
-    sent: Vec<Op>,
-    acked: u64,
-    must: u64,
+    sent: Vec<Sent>,
+    acked: usize,
+    covered: usize,
+    saved: usize,
 }
 
 impl Model {
     pub fn new(writer: usize) -> Model {
-        let (base, now) = (State::new(), State::new());
-        Model { writer, serial: 0, base, now, sent: Vec::new(), acked: 0, must: 0 }
+        Model {
+            writer,
+            serial: 0,
+            base: State::new(),
+            now: State::new(),
+            sent: Vec::new(),
+            acked: 0,
+            covered: 0,
+            saved: 0,
+        }
     }
 
-    /// Sends some operations, reads their replies, and says in `progress` how many are acknowledged.
+    pub fn writer(&self) -> usize {
+        self.writer
+    }
+
+    /// Sends some operations and reads their replies; `progress` hears of each. Returns their number.
     pub fn pipeline(
         &mut self,
         client: &mut Client,
         rng: &mut Rng,
-        progress: &Mutex<(u64, u64)>,
+        (ack, appendonly): (Ack, bool),
+        progress: &Progress,
     ) -> io::Result<u64> {
         let count = 1 + rng.below(PIPELINE_MAX);
         let mut bytes = Vec::new();
         let first = self.sent.len();
+        let logged = ack.is_logged(appendonly);
         for _ in 0..count {
             self.serial += 1;
             let op = Op::random(self.writer, self.serial, rng);
             op.encode(&mut bytes);
-            self.sent.push(op);
+            let (reply, effects) = (op.reply(&self.now), op.effects(&self.now));
+            for (key, row) in &effects {
+                put(&mut self.now, key, row);
+            }
+            self.sent.push(Sent { op, reply, effects, ack, logged });
+        }
+        let waits = rng.one_in(8);
+        if waits {
+            encode(&mut bytes, &["WAITAOF", "1", "0", "0"]);
         }
         io::Write::write_all(&mut client.socket, &bytes)?;
-        for at in first..self.sent.len() {
-            self.sent[at].read_replies(client, &self.now)?;
-            self.sent[at].apply(&mut self.now, |_, _| {});
+        for sent in &self.sent[first..] {
+            sent.op.read_replies(client, &sent.reply)?;
             self.acked += 1;
-            progress.lock().unwrap().0 = self.acked;
+            progress.acked.store(self.acked as u64, SeqCst);
+        }
+        if waits {
+            self.check_wait(client, first)?;
         }
         Ok(count)
     }
 
-    /// The first `count` operations must have survived, as far as they were acknowledged.
-    pub fn must(&mut self, count: u64) {
-        self.must = count.min(self.acked);
+    /// WAITAOF is about the last write of the connection, which may be one before this pipeline.
+    fn check_wait(&self, client: &mut Client, first: usize) -> io::Result<()> {
+        let reply = client.reply()?;
+        let wrote = self.sent[first..].iter().find(|sent| !sent.effects.is_empty());
+        let done = reply == Reply::Array(vec![Reply::Integer(1), Reply::Integer(0)]);
+        let refused = matches!(&reply, Reply::Error(text) if text.contains("WAITAOF"));
+        match wrote.map(|sent| sent.logged) {
+            Some(true) => assert!(done, "{reply:?}"),
+            Some(false) => assert!(refused, "{reply:?}"),
+            None => assert!(done || refused, "{reply:?}"),
+        }
+        Ok(())
     }
 
-    /// Finds the number of operations that explains the server's state, and goes on from there.
-    pub fn check(&mut self, client: &mut Client) {
+    /// The process has ended; `keeps_all`: by itself, and nothing acknowledged may be missing.
+    pub fn ended(&mut self, progress: &Progress, keeps_all: bool) {
+        let number = |count: &AtomicU64| count.load(SeqCst) as usize;
+        self.covered = if keeps_all { self.acked } else { number(&progress.covered) };
+        self.saved = number(&progress.saved);
+    }
+
+    /// A save holds one moment of all that was sent, not before its begin.
+    pub fn check_save(&self, client: &mut Client) {
         let found = self.read(client);
-        let mut state = std::mem::take(&mut self.base);
-        // Keys in which `state` differs from `found`.
-        let mut differing: std::collections::BTreeSet<Vec<u8>> = found
-            .keys()
-            .chain(state.keys())
-            .filter(|key| found.get(*key) != state.get(*key))
-            .cloned()
-            .collect();
-        // The nearest miss, for the message.
-        let mut nearest = (usize::MAX, 0, Vec::new());
-        let mut explained = None;
-        for applied in 0..=self.sent.len() {
-            if applied as u64 >= self.must {
-                if differing.is_empty() {
-                    explained = Some(applied);
-                    break;
-                }
-                if differing.len() < nearest.0 {
-                    nearest = (differing.len(), applied, differing.iter().cloned().collect());
-                }
+        let mut search = Search::new(&self.base, &found);
+        for (at, sent) in self.sent.iter().enumerate() {
+            if at >= self.saved && search.is_found() {
+                return;
             }
-            if let Some(op) = self.sent.get(applied) {
-                op.apply(&mut state, |key, value| {
-                    if found.get(key).map(Vec::as_slice) == value {
-                        differing.remove(key);
-                    } else {
-                        differing.insert(key.to_vec());
-                    }
-                });
-            }
+            search.survives(at, sent);
         }
-        let Some(_) = explained else {
-            let keys: Vec<_> = nearest.2.iter().map(|key| String::from_utf8_lossy(key)).collect();
+        if !search.is_found() {
             panic!(
-                "writer {}: no number of operations from {} to {} explains the state; {} come \
-                 nearest, and differ in {keys:?}",
+                "writer {}: no moment from {} to {} explains the save",
                 self.writer,
-                self.must,
+                self.saved,
+                self.sent.len()
+            );
+        }
+    }
+
+    /// Finds the survivors that explain the server's state, and goes on from there.
+    pub fn check(&mut self, client: &mut Client, checked: &mut Checked) {
+        let found = self.read(client);
+        let lasts = match self.sent.iter().any(|sent| sent.logged) {
+            true => self.acked..=self.sent.len(),
+            false => self.sent.len()..=self.sent.len(),
+        };
+        // The nearest miss, for the message.
+        let mut nearest = (usize::MAX, String::new());
+        let unlogged_end =
+            lasts.clone().find_map(|logged_end| self.explain(&found, logged_end, &mut nearest));
+        let Some(unlogged_end) = unlogged_end else {
+            panic!(
+                "writer {}: {} sent, {} acknowledged, {} covered by a flush; no survivors explain \
+                 the state: {}",
+                self.writer,
                 self.sent.len(),
+                self.acked,
+                self.covered,
                 nearest.1
             );
         };
+        for (at, sent) in self.sent[..self.acked].iter().enumerate() {
+            if sent.logged || at < self.covered {
+                checked.by_ack[sent.ack as usize] += 1;
+            } else {
+                checked.at_risk += 1;
+                checked.lucky += u64::from(at < unlogged_end);
+            }
+        }
         self.sent.clear();
-        (self.acked, self.must) = (0, 0);
+        (self.acked, self.covered, self.saved) = (0, 0, 0);
         self.now = found.clone();
         self.base = found;
     }
 
+    /// With all logged operations before `logged_end`: the end of the unlogged ones that explains
+    /// the state, if one does.
+    fn explain(
+        &self,
+        found: &State,
+        logged_end: usize,
+        nearest: &mut (usize, String),
+    ) -> Option<usize> {
+        let mut search = Search::new(&self.base, found);
+        for (at, sent) in self.sent.iter().enumerate() {
+            if if sent.logged { at < logged_end } else { at < self.covered } {
+                search.survives(at, sent);
+            }
+        }
+        for at in self.covered..=self.sent.len() {
+            if search.is_found() {
+                return Some(at);
+            }
+            if search.differing() < nearest.0 {
+                let keys = search.describe();
+                *nearest = (
+                    search.differing(),
+                    format!("logged before {logged_end} and all before {at} come nearest: {keys}"),
+                );
+            }
+            match self.sent.get(at) {
+                Some(sent) if !sent.logged => search.survives(at, sent),
+                // In tables, as what comes after it would be: so it must be among the survivors.
+                Some(_) if at >= logged_end => return None,
+                _ => {}
+            }
+        }
+        None
+    }
+
     fn read(&self, client: &mut Client) -> State {
-        let counters = (0..5).map(|number| format!("writer:{}:counter:{number}", self.writer));
+        let counters =
+            (0..COUNTERS).map(|number| format!("writer:{}:counter:{number}", self.writer));
         let keys = (0..KEYS).map(|number| format!("writer:{}:{number}", self.writer));
         let keys: Vec<String> = keys.chain(counters).collect();
         let mut args = vec!["MGET"];
         args.extend(keys.iter().map(String::as_str));
-        let reply = client.ask(&args).unwrap();
-        keys.iter()
-            .zip(reply.array())
-            .filter_map(|(key, value)| Some((key.clone().into_bytes(), value.bulk()?.to_vec())))
-            .collect()
+        let values = client.ask(&args).unwrap();
+        let mut bytes = Vec::new();
+        for key in &keys {
+            encode(&mut bytes, &["TTL", key]);
+        }
+        io::Write::write_all(&mut client.socket, &bytes).unwrap();
+        let mut state = State::new();
+        for (key, value) in keys.iter().zip(values.array()) {
+            let ttl = client.reply().unwrap().integer();
+            assert_eq!(ttl == -2, value.bulk().is_none(), "{key}: {ttl} s to live");
+            if let Some(value) = value.bulk() {
+                let row = Row { value: value.to_vec(), expires: ttl != -1 };
+                state.insert(key.clone().into_bytes(), row);
+            }
+        }
+        state
     }
 
     /// Its keys after [`check`](Self::check).
     pub fn live_keys(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
         self.base.keys().cloned()
+    }
+}
+
+fn put(state: &mut State, key: &[u8], row: &Option<Row>) {
+    match row {
+        Some(row) => state.insert(key.to_vec(), row.clone()),
+        None => state.remove(key),
+    };
+}
+
+/// Compares the state after some survivors with what was found, a survivor at a time.
+struct Search<'a> {
+    found: &'a State,
+    /// The last survivor that wrote each key: its number, and whether it left what was found.
+    writers: HashMap<&'a [u8], (usize, bool)>,
+    /// Keys that nobody has written yet, and whose base is not what was found.
+    base_differs: HashMap<&'a [u8], ()>,
+    wrong: usize,
+}
+
+impl<'a> Search<'a> {
+    fn new(base: &'a State, found: &'a State) -> Search<'a> {
+        let keys = base.keys().chain(found.keys());
+        let differing = keys.filter(|key| base.get(*key) != found.get(*key));
+        let base_differs = differing.map(|key| (&key[..], ())).collect();
+        Search { found, writers: HashMap::new(), base_differs, wrong: 0 }
+    }
+
+    /// Operation number `at` is there, too. It stands where it was sent: behind those before it.
+    fn survives(&mut self, at: usize, sent: &'a Sent) {
+        for (key, row) in &sent.effects {
+            let fits = self.found.get(key) == row.as_ref();
+            match self.writers.get_mut(&key[..]) {
+                Some((last, _)) if *last > at => {}
+                Some((last, fitted)) => {
+                    self.wrong = self.wrong + usize::from(!fits) - usize::from(!*fitted);
+                    (*last, *fitted) = (at, fits);
+                }
+                None => {
+                    self.base_differs.remove(&key[..]);
+                    self.wrong += usize::from(!fits);
+                    self.writers.insert(key, (at, fits));
+                }
+            }
+        }
+    }
+
+    fn differing(&self) -> usize {
+        self.wrong + self.base_differs.len()
+    }
+
+    fn is_found(&self) -> bool {
+        self.differing() == 0
+    }
+
+    fn describe(&self) -> String {
+        let written = self.writers.iter().filter(|(_, (_, fits))| !fits).map(|(key, _)| key);
+        let keys = self.base_differs.keys().chain(written).take(8);
+        let names: Vec<_> = keys.map(|key| String::from_utf8_lossy(key)).collect();
+        format!("{} keys differ: {names:?}", self.differing())
     }
 }

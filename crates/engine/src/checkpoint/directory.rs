@@ -160,6 +160,7 @@ fn empty(fs: &dyn Fs, tmp: &Path) -> Result<()> {
         ));
     }
     for name in names.iter().filter(|name| FileName::parse(name) != Some(FileName::Lock)) {
+        sluice_env::probe!("checkpoint: leftovers were cleared away");
         fs.remove_file(&tmp.join(name)).map_err(|e| Error::io(format!("clear {shown}"), e))?;
     }
     Ok(())
@@ -189,6 +190,7 @@ fn fill(
         match store.fs.hard_link(&from, &to) {
             Ok(()) => written.linked += 1,
             Err(error) if makes_no_links(&error) => {
+                sluice_env::probe!("checkpoint: a table was copied, not linked");
                 copy(&*store.fs, &from, &to, bytes, stopping)?;
                 written.copied += 1;
             }
@@ -292,6 +294,7 @@ fn undo(fs: &dyn Fs, place: &Place) -> io::Result<()> {
     if fs.exists(&place.tmp)? || !fs.exists(&place.dir)? {
         return Ok(());
     }
+    sluice_env::probe!("checkpoint: a rename was taken back");
     fs.rename(&place.dir, &place.tmp)?;
     fs.sync_dir(&place.parent)
 }

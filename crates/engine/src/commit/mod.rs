@@ -224,6 +224,7 @@ fn reserve(
             drop(state);
             core.background.wake_flush();
             core.background.wake_compaction();
+            sluice_env::probe!("commit: no room");
             core.room.refused(turn);
             // Room that depends on a job that fails will not come by waiting: say why (P6).
             core.health.check_job(stall.job())?;
@@ -255,6 +256,7 @@ fn reserve(
         } else {
             let bytes = batch.shares().iter().map(need).sum();
             let since_us = core.env.clock.monotonic_us();
+            sluice_env::probe!("commit: unlogged");
             let this = Unlogged { first, since_us, bytes };
             state.unlogged = Some(state.unlogged.map_or(this, |before| before.and(this)));
         }
@@ -303,6 +305,7 @@ fn admit(
         && used + total > budget
         && (core.flushes.pending() > 0 || flush::seal_largest(core, state))
     {
+        sluice_env::probe!("commit: over the budget");
         return Err(Stall::Budget { used, max: budget });
     }
     if used + total > budget / 4 * 3 && core.flushes.pending() == 0 {

@@ -39,12 +39,14 @@ pub(super) fn run(core: &Arc<Core>, job: &Job) -> Result<Made> {
     let mut made = Vec::new();
     let began_us = core.env.clock.monotonic_us();
     let edit = if compaction.kind == CompactionKind::Move {
+        sluice_env::probe!("compaction: a table was moved");
         compaction.move_edit()
     } else {
         let outputs = merge(core, job)?;
         if !outputs.is_empty() {
             let dir = &core.store.dir;
             if let Err(error) = core.store.fs.sync_dir(dir) {
+                sluice_env::probe!("compaction: the directory sync failed");
                 outputs.iter().for_each(|meta| core.store.discard(meta.file));
                 return Err(Error::io("sync the database directory", error));
             }
@@ -70,6 +72,7 @@ pub(super) fn run(core: &Arc<Core>, job: &Job) -> Result<Made> {
         core.read_state.update(&[job.family.slot()], |_, cf| versions.refresh(cf));
     });
     if applied.is_err() {
+        sluice_env::probe!("compaction: its edit failed");
         core.versions.forsake(&core.store, made.into_iter());
     } else if compaction.level == Level(0) {
         let from_level0 = compaction.tables().filter(|(level, _)| *level == Level(0));
@@ -142,6 +145,7 @@ impl Outputs<'_> {
 
     fn discard(&mut self) {
         if let Some((file, writer)) = self.writer.take() {
+            sluice_env::probe!("compaction: failed half way through a table");
             drop(writer);
             self.core.store.discard(file);
         }

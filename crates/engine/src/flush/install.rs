@@ -103,6 +103,7 @@ fn build_group(core: &Arc<Core>, group: &FlushGroup) -> Result<Built> {
             }
             Err(error) => {
                 // Nothing refers to the tables made so far.
+                sluice_env::probe!("flush: a group failed after some of its tables");
                 for table in built.tables.iter().flatten() {
                     core.store.discard(table.file);
                 }
@@ -136,6 +137,7 @@ fn install_ready(core: &Arc<Core>) {
             }
         };
         if together {
+            sluice_env::probe!("flush: groups installed together after the log failed");
             ready = core.flushes.installable(true);
             if ready.is_empty() {
                 return; // whoever builds the last one installs them all
@@ -193,6 +195,7 @@ fn install(core: &Arc<Core>, ready: &[Ready], log_failed: bool) -> Result<Vec<Fl
                 let id = member.family.id();
                 let Some(cf) = state.cf(id) else {
                     // Dropped since the seal: its table goes the way of the family.
+                    sluice_env::probe!("flush: a family was dropped between seal and install");
                     orphans.extend(table.iter().map(|table| table.file));
                     continue;
                 };

@@ -220,6 +220,7 @@ pub(crate) fn seal(
         .filter(|&slot| matches!(state.accounts.get(slot), Some(Some(a)) if a.first.is_some()))
         .collect();
     if slots.is_empty() {
+        sluice_env::probe!("flush: unlogged data went with its family");
         // With unlogged data all families were looked at: what there was went with its family.
         state.unlogged = None;
         return None;

@@ -370,6 +370,7 @@ impl FlushQueue {
         };
         group.fail(error, now_us, events);
         for ticket in behind {
+            sluice_env::probe!("flush: a younger ticket failed with an older flush");
             ticket.finish(Err(error.duplicate().context("an older flush comes first and failed")));
         }
     }

@@ -32,6 +32,7 @@ pub(super) fn begin(core: &Arc<Core>) -> bool {
     // Looked at again under the lock that `heal` ends under: a refusal set for a log that has just
     // been healed would stay for ever.
     let Some(error) = core.wal.poisoned() else { return false };
+    sluice_env::probe!("log: failed");
     core.health.log_failed(&error);
     if !state.closed {
         let all: Vec<usize> = (0..state.accounts.len()).collect();
@@ -68,6 +69,7 @@ pub(super) fn finish(core: &Arc<Core>) -> Progress {
             core.end_turn();
         }
         Err(error) => {
+            sluice_env::probe!("log: an attempt to heal failed");
             core.health.heal_failed(&error);
             core.flushes.set_heal_not_before_us(now + RETRY_US);
         }
@@ -93,6 +95,7 @@ fn heal(core: &Arc<Core>, cut: SeqNo) -> crate::Result<()> {
     let mut state = core.commit.lock();
     state.lsn = core.wal.appended_lsn();
     state.log_checked = state.lsn;
+    sluice_env::probe!("log: healed");
     core.health.log_healed();
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use sluice_base::FileNo;
+use sluice_base::{FileNo, limits};
 
 /// A file of the database, by its name in the directory.
 ///
@@ -53,12 +53,19 @@ impl FileName {
             FileName::Current | FileName::CurrentTmp | FileName::Lock | FileName::Reserve => None,
         }
     }
+
+    /// A number above those of all `files`, but for the absurd: see `FILE_NO_FOUND_MAX`.
+    pub fn number_above(files: &[FileName]) -> FileNo {
+        let numbers = files.iter().filter_map(|file| file.file_no());
+        let highest = numbers.filter(|number| number.0 <= limits::FILE_NO_FOUND_MAX).max();
+        highest.map_or(FileNo(0), |highest| FileNo(highest.0 + 1))
+    }
 }
 
 fn file_no(digits: &str) -> Option<FileNo> {
     let number = FileNo(digits.parse().ok()?);
     // One number, one name: `+7`, `0000007` or `7` are not ours.
-    (number.to_string() == digits).then_some(number)
+    (number.to_string() == digits && number.0 <= limits::FILE_NO_MAX).then_some(number)
 }
 
 impl fmt::Display for FileName {
@@ -99,6 +106,8 @@ mod tests {
             "MANIFEST-",
             "0000012.sst",
             "+00012.sst",
+            "1000000000000000000.sst",
+            "MANIFEST-18446744073709551615",
             "000001.log",
             "000001.sst.tmp",
         ] {

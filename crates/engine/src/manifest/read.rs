@@ -85,8 +85,7 @@ pub fn read<T>(fs: &dyn Fs, dir: &Path) -> Result<Option<Recovered<T>>> {
     let mut replay = Replay::new();
     let (bytes, torn) = replay.run(fs, dir, manifest)?;
     let Replay { mut state, edits, .. } = replay;
-    let highest = files.iter().filter_map(|file| file.file_no()).max().unwrap_or_default();
-    state.next_file = state.next_file.max(FileNo(highest.0.saturating_add(1)));
+    state.next_file = state.next_file.max(FileName::number_above(&files));
     Ok(Some(Recovered { state, manifest, bytes, edits, torn }))
 }
 

@@ -74,8 +74,13 @@ impl<T> VersionState<T> {
     /// 1. each family's version holds together ([`CfVersion::check`]);
     /// 2. family ids are below `next_cf`, names are unique and of legal length;
     /// 3. no file number appears twice in the database, and all are below `next_file`;
-    /// 4. no table and no family is ahead of `last_seq`.
+    /// 4. no table and no family is ahead of `last_seq`;
+    /// 5. there are numbers left for files.
     pub fn check(&self) -> Result<()> {
+        if self.next_file.0 > limits::FILE_NO_MAX {
+            let text = format!("the next file number is {}", self.next_file.0);
+            return Err(Error::invalid(text));
+        }
         let mut names = HashSet::new();
         let mut files = HashSet::new();
         for (id, cf) in &self.cfs {

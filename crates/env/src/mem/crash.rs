@@ -147,9 +147,9 @@ impl Judge<'_> {
     /// What the disk holds of one file.
     fn survivor(&mut self, state: &FileState) -> Content {
         match self.mode {
-            _ if state.unsynced.is_empty() => state.live.clone(),
             CrashMode::Nothing => state.durable.clone(),
-            CrashMode::Everything => state.live.clone(),
+            CrashMode::Everything => state.all_written(),
+            _ if state.unsynced.is_empty() => state.durable.clone(),
             CrashMode::Prefix | CrashMode::Subset => {
                 let size_moment = self.size_moment(state);
                 let moments = self.sector_moments(state, size_moment);

@@ -59,7 +59,12 @@ impl File for MemFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let _tree = self.shared.tree();
-        self.inode.state().sync();
+        let mut state = self.inode.state();
+        if self.shared.loses_this_sync() {
+            state.lose();
+            return Err(Errno::IO.into());
+        }
+        state.sync();
         Ok(())
     }
 

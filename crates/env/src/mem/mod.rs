@@ -83,6 +83,8 @@ struct Shared {
     tree: RwLock<Tree>,
     /// Numbers changes of files and names alike, and inodes.
     last_number: AtomicU64,
+    /// The sync of file bytes, counted from 1 from now on, that fails and loses them; 0: none.
+    lossy_sync: AtomicU64,
 }
 
 impl Shared {
@@ -99,6 +101,14 @@ impl Shared {
     fn next_number(&self) -> u64 {
         self.last_number.fetch_add(1, Ordering::Relaxed) + 1
     }
+
+    /// Counts down to the sync that fails.
+    fn loses_this_sync(&self) -> bool {
+        let left = self
+            .lossy_sync
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        left == Ok(1)
+    }
 }
 
 impl MemFs {
@@ -113,7 +123,31 @@ impl MemFs {
 
     fn from_tree(tree: Tree, last_number: u64) -> MemFs {
         let last_number = AtomicU64::new(last_number);
-        MemFs { shared: Arc::new(Shared { tree: RwLock::new(tree), last_number }) }
+        let lossy_sync = AtomicU64::new(0);
+        MemFs { shared: Arc::new(Shared { tree: RwLock::new(tree), last_number, lossy_sync }) }
+    }
+
+    /// The nth `sync_data` from now on, counted from 1, fails with `EIO` and loses what it was to
+    /// make durable, as on Linux: readers still see the bytes, and no later sync writes them
+    /// (Rebello et al., "Can applications recover from fsync failures?", ATC 2020). 0 takes it back.
+    ///
+    /// ```
+    /// use sluice_env::{CrashMode, File, Fs, MemFs, OpenMode, Rng};
+    ///
+    /// let fs = MemFs::new();
+    /// let file = fs.open("/a".as_ref(), OpenMode::CreateNew)?;
+    /// fs.sync_dir("/".as_ref())?;
+    /// file.write_all_at(b"abc", 0)?;
+    /// fs.lose_at_sync(1);
+    /// assert!(file.sync_data().is_err());
+    /// assert!(file.sync_data().is_ok()); // and yet
+    /// let after = fs.crash_clone_as(CrashMode::Everything, &mut Rng::new(1));
+    /// assert_ne!(after.read("/a")?, b"abc");
+    /// assert_eq!(fs.read("/a")?, b"abc");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn lose_at_sync(&self, nth: u64) {
+        self.shared.lossy_sync.store(nth, Ordering::Relaxed);
     }
 
     /// All bytes of a file as they are now.

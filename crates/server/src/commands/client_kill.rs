@@ -11,7 +11,7 @@ use crate::net::Message;
 
 /// What a connection must be to be closed. `None`: anything.
 #[derive(Default)]
-struct Filter {
+pub(super) struct Filter {
     id: Option<u64>,
     peer: Option<Vec<u8>>,
     local: Option<Vec<u8>>,
@@ -69,7 +69,7 @@ pub(super) fn class(name: &[u8]) -> Result<Class, CmdError> {
     Err(CmdError::new(format!("ERR Unknown client type '{}'", String::from_utf8_lossy(name))))
 }
 
-fn parse_filter(pairs: &[&[u8]]) -> Result<Filter, CmdError> {
+pub(super) fn parse_filter(pairs: &[&[u8]]) -> Result<Filter, CmdError> {
     let mut filter = Filter { keep_me: true, ..Filter::default() };
     for pair in pairs.chunks(2) {
         let [option, value] = pair else { return Err(CmdError::SYNTAX) };

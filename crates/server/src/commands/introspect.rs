@@ -193,7 +193,7 @@ fn document(reply: &mut ReplyBuf, entry: &Entry) {
 }
 
 /// The row of the command given as arguments, and its keys.
-fn keys_of<'a>(args: &Args<'a>) -> Result<(&'static Entry, Vec<&'a [u8]>), CmdError> {
+pub(super) fn keys_of<'a>(args: &Args<'a>) -> Result<(&'static Entry, Vec<&'a [u8]>), CmdError> {
     let table = table();
     let top = table.find(args[0]).ok_or(CmdError::new("ERR Invalid command specified"))?;
     let entry = match args.get(1) {

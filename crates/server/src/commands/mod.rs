@@ -57,3 +57,20 @@ pub(crate) const SUBCOMMANDS: [&[(&str, Command)]; 8] = [
     memtable::SUBCOMMANDS,
     log::SUBCOMMANDS,
 ];
+
+/// For the fuzz target: the readers of arguments that the commands without a transaction have.
+pub(crate) fn fuzz_arguments(words: &[Vec<u8>]) {
+    let args: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+    if let Ok(parsed) = memtable_args::flush_args(&args) {
+        assert!(parsed.families.len() < args.len().max(1));
+    }
+    let _ = memtable_args::optional_timeout(&args);
+    let _ = client_kill::parse_filter(&args);
+    for arg in &args {
+        let _ = crate::ack::AckChoice::parse(arg);
+        let _ = (args::integer(arg), args::int32(arg), memtable_args::shown(arg));
+    }
+    if args.len() > 2 {
+        let _ = introspect::keys_of(&args);
+    }
+}

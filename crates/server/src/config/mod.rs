@@ -157,6 +157,42 @@ impl Config {
     }
 }
 
+/// For the fuzz target: a configuration file. What is accepted is written by REWRITE so that it
+/// reads back the same.
+pub(crate) fn fuzz_file(text: &str) {
+    let mut config = Config::default();
+    if read_lines(&mut config, text).is_err() {
+        return;
+    }
+    let written = file::rewritten(&config, text);
+    let mut back = Config::default();
+    assert_eq!(read_lines(&mut back, &written), Ok(()), "{written}");
+    assert_eq!(back.values, config.values, "{written}");
+}
+
+fn read_lines(config: &mut Config, text: &str) -> Result<(), ConfigError> {
+    for line in text.lines() {
+        let words = split_line(line)?;
+        let Some((name, values)) = words.split_first() else { continue };
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        config.set_at_start(name, &values)?;
+    }
+    Ok(())
+}
+
+/// For the fuzz target: CONFIG SET of the parameter that the first byte names. A canonical value is
+/// its own canonical form.
+pub(crate) fn fuzz_value(bytes: &[u8]) {
+    let Some((first, value)) = bytes.split_first() else { return };
+    let index = usize::from(*first) % PARAMETERS.len();
+    let mut config = Config::default();
+    if config.set_running(index, value).is_ok() {
+        let canonical = config.value(index).to_owned();
+        assert_eq!(config.set_running(index, canonical.as_bytes()), Ok(()), "{canonical}");
+        assert_eq!(config.value(index), canonical);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,8 @@
 //! speaks raw RESP.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod redis;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
