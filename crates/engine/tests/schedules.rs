@@ -29,6 +29,8 @@
 
 #[path = "schedules/model.rs"]
 mod model;
+#[path = "schedules/stalls.rs"]
+mod stalls;
 
 use model::{Ledger, Writer, writer_in};
 use shuttle::{
@@ -44,6 +46,7 @@ use sluice_env::{
 use sluicedb::{
     Ack, CfOptions, Db, Error, ErrorKind, FlushRequest, Options, Position, WriteBatch, WriteOptions,
 };
+use stalls::StallingScheduler;
 use std::{
     collections::BTreeMap,
     sync::{
@@ -530,6 +533,12 @@ fn random_priorities() {
     explore("random_priorities", execution, |seed| {
         PctScheduler::new_from_seed(seed, 4, PCT_EXECUTIONS)
     });
+}
+
+/// Any thread may be next, and now and then one is held up for long: see `schedules/stalls.rs`.
+#[test]
+fn random_stalls() {
+    explore("random_stalls", execution, |seed| StallingScheduler::new(seed, 4));
 }
 
 /// A durable position covers nothing that is in no log and in no table, whoever writes, logged and
