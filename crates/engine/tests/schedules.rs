@@ -106,6 +106,9 @@ struct World {
     /// Callbacks left with the engine, and how many were called.
     asked: Arc<AtomicU64>,
     called: Arc<AtomicU64>,
+    /// Whether values are small: then a memtable holds many versions of a row, and flushes are
+    /// those that somebody asks for.
+    is_small: bool,
     /// Whether the database is closed while all this goes on.
     closes_early: bool,
     /// The highest position that was flushed before the power cut, and the disk after it.
@@ -175,8 +178,19 @@ impl World {
         });
         let writers = writers.collect();
         let (ledger, asked, called, flushed, cut) = Default::default();
-        let closes_early = chance(2);
-        Arc::new(World { fs, db, writers, ledger, asked, called, closes_early, flushed, cut })
+        let (is_small, closes_early) = (chance(2), chance(2));
+        Arc::new(World {
+            fs,
+            db,
+            writers,
+            ledger,
+            asked,
+            called,
+            is_small,
+            closes_early,
+            flushed,
+            cut,
+        })
     }
 
     fn write(&self, writer: &Writer) {
@@ -191,7 +205,10 @@ impl World {
                 // Always waits in the end, or a writer that finds no room would try for ever.
                 let deadline = deadline().filter(|_| attempt < 3);
                 let options = WriteOptions { ack, wal: writer.is_logged, deadline };
-                let bytes = [10, 700, 1500][thread_rng().gen_range(0..3)];
+                let bytes = match self.is_small {
+                    true => 10,
+                    false => [10, 700, 1500][thread_rng().gen_range(0..3)],
+                };
                 let batch = writer.batch((version, attempt), bytes);
                 match self.db.write(&batch, &options) {
                     Ok(end) => {
@@ -245,8 +262,8 @@ impl World {
     }
 
     fn flush(&self) {
-        for _ in 0..2 {
-            linger(200);
+        for _ in 0..4 {
+            linger(100);
             let families = match chance(2) {
                 true => Vec::new(),
                 false => vec![self.writers[thread_rng().gen_range(0..4)].families[0].clone()],
