@@ -35,8 +35,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-// What `ops` expects of the file that includes it.
-use sluice_histories::client::{Client, Reply, encode};
 use sluice_env::Rng;
 
 use check::{Checker, Expect, Place, Verdict};
