@@ -42,11 +42,13 @@ pub struct Positions {
 
 impl Positions {
     fn of(core: &Core) -> Positions {
+        // Before the look at what is unlogged: of two writes behind that look, one unlogged and a
+        // later one logged and synced, the first would count as durable.
+        let logged = core.wal.durable_seq();
         let (flushed, unlogged) = {
             let state = core.commit.lock();
             (SeqNo(flush::oldest_unflushed(core, &state).0 - 1), unlogged(core, &state))
         };
-        let logged = core.wal.durable_seq();
         // What is in no log is durable through tables only, and a position promises everything
         // before it.
         let reach = unlogged.map_or(logged, |unlogged| logged.min(SeqNo(unlogged.first.0 - 1)));

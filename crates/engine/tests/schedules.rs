@@ -29,6 +29,8 @@
 
 #[path = "schedules/model.rs"]
 mod model;
+#[path = "schedules/stalls.rs"]
+mod stalls;
 
 use model::{Ledger, Writer, writer_in};
 use shuttle::{
@@ -44,6 +46,7 @@ use sluice_env::{
 use sluicedb::{
     Ack, CfOptions, Db, Error, ErrorKind, FlushRequest, Options, Position, WriteBatch, WriteOptions,
 };
+use stalls::StallingScheduler;
 use std::{
     collections::BTreeMap,
     sync::{
@@ -59,8 +62,8 @@ const STEPS_MAX: usize = 3_000_000;
 /// Executions for each seed of the second scheduler, whose first one is always the same.
 const PCT_EXECUTIONS: usize = 8;
 
-/// Writers 0 and 1 are logged, 2 is not, for it asks for no log, 3 is not, for its families have
-/// none.
+/// Writers 0 and 1 are logged. In every other execution 2 is not, for it asks for no log, and 3 is
+/// not, for its families have none.
 const WRITERS: u64 = 4;
 const VERSIONS: u64 = 5;
 
@@ -157,8 +160,10 @@ impl World {
         let family = |name: &str, wal: bool| {
             db.create_column_family(name, CfOptions { wal, ..CfOptions::default() }).unwrap()
         };
+        // While anything is unlogged, all families are sealed together.
+        let all_logged = chance(2);
         let (one, two) = (family("one", true), family("two", true));
-        let (three, four) = (family("three", false), family("four", false));
+        let (three, four) = (family("three", all_logged), family("four", all_logged));
         let writers = (0..WRITERS).map(|name| Writer {
             name,
             families: match name {
@@ -166,7 +171,7 @@ impl World {
                 0 => [one.clone(), db.default_cf()],
                 _ => [one.clone(), two.clone()],
             },
-            is_logged: name < 2,
+            is_logged: all_logged || name < 2,
         });
         let writers = writers.collect();
         let (ledger, asked, called, flushed, cut) = Default::default();
@@ -493,7 +498,11 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
-fn explore<S: Scheduler + 'static>(test: &'static str, scheduler: impl Fn(u64) -> S) {
+fn explore<S: Scheduler + 'static>(
+    test: &'static str,
+    execution: fn(),
+    scheduler: impl Fn(u64) -> S,
+) {
     let first = number("SLUICE_FIRST").unwrap_or(1);
     let seeds = match number("SLUICE_SEED") {
         Some(seed) => seed..seed + 1,
@@ -514,12 +523,53 @@ fn explore<S: Scheduler + 'static>(test: &'static str, scheduler: impl Fn(u64) -
 /// Any thread may be next, each as likely as another.
 #[test]
 fn random_order() {
-    explore("random_order", |seed| RandomScheduler::new_from_seed(seed, 1));
+    explore("random_order", execution, |seed| RandomScheduler::new_from_seed(seed, 1));
 }
 
 /// The thread with the highest priority runs, and priorities change at a few random steps: finds
 /// what needs one thread to be held up for long.
 #[test]
 fn random_priorities() {
-    explore("random_priorities", |seed| PctScheduler::new_from_seed(seed, 4, PCT_EXECUTIONS));
+    explore("random_priorities", execution, |seed| {
+        PctScheduler::new_from_seed(seed, 4, PCT_EXECUTIONS)
+    });
+}
+
+/// Any thread may be next, and now and then one is held up for long: see `schedules/stalls.rs`.
+#[test]
+fn random_stalls() {
+    explore("random_stalls", execution, |seed| StallingScheduler::new(seed, 4));
+}
+
+/// A durable position covers nothing that is in no log and in no table, whoever writes, logged and
+/// synced or not, while it is asked for.
+#[test]
+fn durable_covers_nothing_unlogged() {
+    let execution = || {
+        VirtualClock::start();
+        let fs = Arc::new(MemFs::new());
+        // Nothing is flushed here.
+        let options = Options { memtable_bytes: 1 << 20, memory_budget: 16 << 20, ..options(&fs) };
+        let db = Db::open("/db", options).unwrap();
+        let write = |ack: Ack, wal: bool| {
+            let db = db.clone();
+            thread::spawn(move || {
+                let mut batch = WriteBatch::new();
+                batch.put(&db.default_cf(), b"key", b"value");
+                db.write(&batch, &WriteOptions { ack, wal, deadline: None }).unwrap()
+            })
+        };
+        let unlogged = write(Ack::Memory, false);
+        let logged = write(Ack::Disk, true);
+        let asked: Vec<_> = (0..4).map(|_| db.positions()).collect();
+        let unlogged = unlogged.join().unwrap();
+        logged.join().unwrap();
+        for positions in asked.into_iter().chain([db.positions()]) {
+            assert!(positions.durable < unlogged, "{unlogged:?} is in no log: {positions:?}");
+        }
+        db.close(false).unwrap();
+    };
+    explore("durable_covers_nothing_unlogged", execution, |seed| {
+        PctScheduler::new_from_seed(seed, 3, 20)
+    });
 }
