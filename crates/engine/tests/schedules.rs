@@ -222,7 +222,7 @@ impl World {
 
     fn read(&self) {
         let mut before = [0; WRITERS as usize];
-        for _ in 0..4 {
+        for _ in 0..8 {
             let least = |writer: &Writer| self.ledger.of(writer.name).least_visible();
             let least: Vec<u64> = self.writers.iter().map(least).collect();
             let snapshot = chance(2).then(|| self.db.snapshot());
@@ -236,7 +236,7 @@ impl World {
                 assert!(version >= least, "writer {name}: {version} after {least}");
                 before[name] = version;
             }
-            linger(20);
+            linger(10);
             assert_eq!(see(&view), seen, "a view changed");
             if let Some(snapshot) = snapshot {
                 assert_eq!(see(&snapshot.view()), seen, "a snapshot changed");
@@ -445,6 +445,7 @@ fn execution() {
     for at in 0..WRITERS as usize {
         run(Box::new(move |world| world.write(&world.writers[at])));
     }
+    run(Box::new(World::read));
     run(Box::new(World::read));
     run(Box::new(World::flush));
     run(Box::new(World::compact));

@@ -70,7 +70,9 @@ pub(super) struct Arena {
     current: AtomicPtr<Chunk>,
     chunks: Mutex<Vec<Owned>>,
     allocated: AtomicUsize,
-    used: AtomicUsize,
+    /// The engine's own, not the memtable's (`sync.rs`): so a schedule can hold up an inserter
+    /// before its entry is there.
+    used: sluice_env::sync::atomic::AtomicUsize,
 }
 
 impl Arena {
@@ -79,7 +81,7 @@ impl Arena {
             current: AtomicPtr::new(ptr::null_mut()),
             chunks: Mutex::new(Vec::new()),
             allocated: AtomicUsize::new(0),
-            used: AtomicUsize::new(0),
+            used: sluice_env::sync::atomic::AtomicUsize::new(0),
         }
     }
 

@@ -3,7 +3,7 @@
 //!
 //! Not for schedules of the whole engine: shuttle knows no weak ordering, which is all there is to
 //! find here, and every step of a search would dilute the schedules of everything else. There the
-//! standard library's are used, and a search or an insert is one step.
+//! standard library's are used; a search is one step, and an insert is one behind its first.
 
 pub(super) use sluice_env::sync::Arc;
 #[cfg(not(sluice_shuttle))]

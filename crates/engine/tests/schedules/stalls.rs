@@ -10,7 +10,7 @@ use sluice_env::Rng;
 use std::collections::BTreeMap;
 
 /// One step in so many is followed by a stall.
-const STALL_ONE_IN: u64 = 100;
+const STALL_ONE_IN: u64 = 60;
 
 /// The longest stall, in steps of the others.
 const STALL_MOST: u64 = 3000;
