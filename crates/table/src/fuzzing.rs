@@ -5,7 +5,7 @@
 use std::{path::Path, sync::Arc};
 
 use sluice_base::{ErrorKind, FileNo, Trailer, checksum::crc32c};
-use sluice_env::{Fs, MemFs};
+use sluice_env::{Fs, MemFs, Rng};
 
 use crate::{
     BlockCache, DumpOptions, IterOptions, Table, TableIter,
@@ -18,7 +18,7 @@ use crate::{
     index::{Handle, Index},
     layout::Layout,
     properties::Properties,
-    schema::Schema,
+    schema::{KeySchema, Schema, sample},
 };
 
 /// Most rows that are read one by one: constant columns may claim four billion.
@@ -112,7 +112,7 @@ pub fn footer(bytes: &[u8]) -> bool {
     if let Ok(properties) = &properties {
         assert_eq!(Properties::decode(&properties.encode()).as_ref(), Ok(properties));
     }
-    let schema = Schema::decode(bytes);
+    let schema = descriptor(bytes);
     let footer = match bytes.last_chunk::<FOOTER_BYTES>() {
         Some(raw) => {
             let mut repaired = *raw;
@@ -123,7 +123,45 @@ pub fn footer(bytes: &[u8]) -> bool {
         }
         None => false,
     };
-    properties.is_ok() || schema.is_ok() || footer
+    properties.is_ok() || schema || footer
+}
+
+/// A schema's descriptor, and behind its length (one byte) a key to be split by it: what splits
+/// joins to the same bytes. True when there was a descriptor.
+fn descriptor(bytes: &[u8]) -> bool {
+    let whole = Schema::decode(bytes).is_ok();
+    let Some((&length, rest)) = bytes.split_first() else { return whole };
+    let Some((descriptor, key)) = rest.split_at_checked(usize::from(length)) else { return whole };
+    let Ok(schema) = Schema::decode(descriptor) else { return whole };
+    assert_eq!(schema.encode(), descriptor);
+    let Ok(schema) = KeySchema::from_descriptor(schema) else { return true };
+    if let Some(values) = schema.split(key) {
+        assert_eq!(schema.join(&values).as_deref().ok(), Some(key), "{schema}");
+    }
+    // A text is a schema or is refused; what it is prints as a text of the same.
+    let text = String::from_utf8_lossy(key);
+    for text in [&*text, &schema.to_string()] {
+        if let Ok(parsed) = KeySchema::parse("fuzz", 1, text) {
+            assert_eq!(KeySchema::parse("fuzz", 1, &parsed.to_string()).ok(), Some(parsed));
+        }
+    }
+    true
+}
+
+/// Inputs of [`footer`] that are descriptors before keys and texts; the same for the same seed.
+pub fn descriptors(seed: u64) -> Vec<Vec<u8>> {
+    let mut rng = Rng::new(seed);
+    let mut out = Vec::new();
+    for round in 0..8 {
+        let schema = sample::schema(&mut rng);
+        let descriptor = schema.descriptor().encode();
+        let key = match round % 4 {
+            0 => schema.to_string().into_bytes(),
+            _ => sample::key(&mut rng, &schema),
+        };
+        out.push([&[descriptor.len() as u8], &descriptor[..], &key].concat());
+    }
+    out
 }
 
 /// A whole table: open, both scans, gets, dump, verification. The first byte asks for the checksums

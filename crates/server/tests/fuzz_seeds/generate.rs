@@ -21,7 +21,7 @@ pub fn seeds() -> BTreeMap<&'static str, Seeds> {
         ("wal_segment", wal_segments(&files)),
         ("table_block", pieces(&files, |pieces| pieces.blocks)),
         ("table_column", pieces(&files, |pieces| pieces.columns)),
-        ("table_footer", pieces(&files, |pieces| pieces.ends)),
+        ("table_footer", table_ends(&files)),
         ("table_file", table_files(&files)),
         ("manifest_edit", manifest_edits(&files)),
         ("manifest_file", manifest_files(&files)),
@@ -171,6 +171,13 @@ fn pieces(
     of_kind(files, ".sst")
         .flat_map(|table| part(sluice_table::fuzzing::pieces(table).expect("a sound table")))
         .collect()
+}
+
+/// Ends of tables, then descriptors of key schemas with keys.
+fn table_ends(files: &[Files]) -> Vec<Vec<u8>> {
+    let mut out = pieces(files, |pieces| pieces.ends);
+    out.extend(sluice_table::fuzzing::descriptors(0x5eed_5c4e));
+    out
 }
 
 fn table_files(files: &[Files]) -> Vec<Vec<u8>> {
