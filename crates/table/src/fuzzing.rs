@@ -5,12 +5,12 @@
 use std::{path::Path, sync::Arc};
 
 use sluice_base::{ErrorKind, FileNo, Trailer, checksum::crc32c};
-use sluice_env::{Fs, MemFs, Rng};
+use sluice_env::{Fs, MemFs};
 
 use crate::{
     BlockCache, DumpOptions, IterOptions, Table, TableIter,
     block::Block,
-    column::{Bitmap, Column, Integers, KeyCursor, PrefixBytes, RawBytes},
+    column::{Bitmap, Column, Dictionary, Exceptions, Integers, KeyCursor, PrefixBytes, RawBytes},
     envelope,
     filter::{Filter, filter_hash},
     footer::Footer,
@@ -18,8 +18,12 @@ use crate::{
     index::{Handle, Index},
     layout::Layout,
     properties::Properties,
-    schema::{KeySchema, Schema, sample},
+    schema::{KeySchema, Schema},
 };
+
+pub mod samples;
+
+pub use crate::schema::sample;
 
 /// Most rows that are read one by one: constant columns may claim four billion.
 const ROWS_MAX: usize = 4096;
@@ -41,8 +45,13 @@ pub fn block(bytes: &[u8]) -> bool {
     if let Ok(filter) = &filter {
         filter.may_contain(filter_hash(bytes));
     }
-    let data = Block::parse(payload);
-    if let Ok(data) = &data {
+    let mut data = Block::parse(payload.clone(), &KeySchema::whole_key()).ok();
+    for text in samples::SCHEMAS {
+        // Blocks do not say their schema; at most one of these has the columns.
+        let schema = KeySchema::parse("sample", 1, text).expect("a schema");
+        data = data.or_else(|| Block::parse(payload.clone(), &schema).ok());
+    }
+    if let Some(data) = &data {
         let mut cursor = KeyCursor::new();
         for row in 0..data.rows().min(ROWS_MAX) {
             data.move_cursor(&mut cursor, row);
@@ -54,14 +63,14 @@ pub fn block(bytes: &[u8]) -> bool {
         let _ = data.find(b"", Trailer(u64::MAX));
         let _ = data.find(bytes, Trailer(0));
     }
-    opened.is_ok() || index.is_ok() || filter.is_ok() || data.is_ok()
+    opened.is_ok() || index.is_ok() || filter.is_ok() || data.is_some()
 }
 
 /// A column: the first byte chooses the encoding, the next two the number of rows.
 pub fn column(bytes: &[u8]) -> bool {
     let Some((head, body)) = bytes.split_first_chunk::<3>() else { return false };
     let rows = usize::from(u16::from_le_bytes([head[1], head[2]])).max(1);
-    let encoding = head[0] % 5;
+    let encoding = head[0] % 7;
     let Ok(end) = u32::try_from(body.len()) else { return false };
     let column = Column { role: 1, encoding, start: 0, end };
     let shown = rows.min(ROWS_MAX);
@@ -92,6 +101,26 @@ pub fn column(bytes: &[u8]) -> bool {
             let Ok(integers) = Integers::parse(body, &column, rows) else { return false };
             for row in 0..shown {
                 let _ = integers.get(body, row);
+            }
+        }
+        encoding::DICTIONARY => {
+            let Ok(strings) = Dictionary::parse(body, &column, rows) else { return false };
+            for row in 0..shown {
+                let (code, found) = strings.find(body, strings.get(body, row));
+                assert!(found && code == strings.codes().get(body, row));
+            }
+            let _ = strings.find(body, body);
+        }
+        encoding::EXCEPTIONS => {
+            let Ok(keys) = Exceptions::parse(body, &column, rows) else { return false };
+            let mut key = Vec::new();
+            for row in 0..shown {
+                if let Some(index) = keys.index(body, row) {
+                    key.clear();
+                    keys.append_to(body, index, &mut key);
+                    assert!(keys.compare(body, index, &key).is_eq());
+                    let _ = keys.compare(body, index, body);
+                }
             }
         }
         _ => {
@@ -148,22 +177,6 @@ fn descriptor(bytes: &[u8]) -> bool {
     true
 }
 
-/// Inputs of [`footer`] that are descriptors before keys and texts; the same for the same seed.
-pub fn descriptors(seed: u64) -> Vec<Vec<u8>> {
-    let mut rng = Rng::new(seed);
-    let mut out = Vec::new();
-    for round in 0..8 {
-        let schema = sample::schema(&mut rng);
-        let descriptor = schema.descriptor().encode();
-        let key = match round % 4 {
-            0 => schema.to_string().into_bytes(),
-            _ => sample::key(&mut rng, &schema),
-        };
-        out.push([&[descriptor.len() as u8], &descriptor[..], &key].concat());
-    }
-    out
-}
-
 /// A whole table: open, both scans, gets, dump, verification. The first byte asks for the checksums
 /// of footer, properties, index, filter and every data block to be put right first.
 pub fn file(data: &[u8]) {
@@ -217,7 +230,7 @@ pub fn file(data: &[u8]) {
 }
 
 /// Puts the checksums of a table right as far as its own offsets lead.
-fn repair(bytes: &mut [u8]) {
+pub fn repair(bytes: &mut [u8]) {
     let Some(footer_at) = bytes.len().checked_sub(FOOTER_BYTES) else { return };
     let number = |bytes: &[u8], at: usize| {
         bytes

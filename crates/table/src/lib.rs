@@ -64,6 +64,7 @@ pub mod format;
 pub mod fuzzing;
 mod index;
 mod iter;
+mod key_columns;
 mod layout;
 mod output;
 mod properties;

@@ -98,6 +98,24 @@ impl KeySchema {
         Ok(KeySchema { descriptor, types })
     }
 
+    /// The schema whose canonical descriptor is `bytes`, as [`KeySchema::encode`] makes it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corruption`] when they are none; as [`KeySchema::from_descriptor`] otherwise.
+    pub fn decode(bytes: &[u8]) -> Result<KeySchema> {
+        let descriptor = Schema::decode(bytes).map_err(|_| {
+            let found = super::hex(bytes);
+            let message = format!("expected a canonical key schema descriptor, found {found}");
+            Error::new(ErrorKind::Corruption, message)
+        })?;
+        KeySchema::from_descriptor(descriptor)
+    }
+
+    /// The canonical descriptor: what tables and manifest store.
+    pub fn encode(&self) -> Vec<u8> {
+        self.descriptor.encode()
+    }
+
     /// What tables store of it.
     pub fn descriptor(&self) -> &Schema {
         &self.descriptor
@@ -125,9 +143,22 @@ impl KeySchema {
     /// Replaces `ends` by where each field of `key` ends; false when the key does not split.
     #[inline]
     pub fn split_ends(&self, key: &[u8], ends: &mut Vec<usize>) -> bool {
-        ends.clear();
-        let mut at = 0;
-        for of_type in &self.types {
+        self.split_rest(key, 0, ends)
+    }
+
+    /// How many fields say themselves where they end: all but `rest`.
+    #[inline]
+    pub(crate) fn delimited_fields(&self) -> usize {
+        self.types.len() - usize::from(self.types.last() == Some(&FieldType::Rest))
+    }
+
+    /// [`KeySchema::split_ends`] of a key whose first `kept` fields, which must be delimited, are
+    /// known to end as the first `kept` of `ends` say.
+    #[inline]
+    pub(crate) fn split_rest(&self, key: &[u8], kept: usize, ends: &mut Vec<usize>) -> bool {
+        ends.truncate(kept);
+        let mut at = ends.last().copied().unwrap_or(0);
+        for of_type in &self.types[ends.len()..] {
             let Some(bytes) = of_type.take(&key[at..]) else { return false };
             at += bytes;
             ends.push(at);
