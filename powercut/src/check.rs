@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use sluice_histories::client::Client;
 use crate::disk::Image;
 use crate::guest::{Guest, Hardware};
 use crate::ledger::{Floor, Ledger};
 use crate::ops::{self, State};
 use crate::plan::{Plan, WRITERS};
 use crate::{Result, Say as _, panic_text};
+use sluice_histories::client::Client;
 
 /// What a server must show.
 #[derive(Debug, Clone)]

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use sluice_env::Rng;
 
-use sluice_histories::client::{Client, Reply};
 use crate::disk::Disk;
 use crate::guest::Guest;
 use crate::ledger::{Barrier, Ledger, Track};
 use crate::ops::{Op, State};
 use crate::plan::{Ack, Plan, WRITERS};
 use crate::{Result, panic_text};
+use sluice_histories::client::{Client, Reply};
 
 const PIPELINE_MAX: u64 = 12;
 /// The log of the disk is in memory: 256 MiB end a boot before its time.

@@ -35,8 +35,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-// What `ops` expects of the file that includes it.
-use sluice_histories::client::{Client, Reply, encode};
 use sluice_env::Rng;
 
 use check::{Checker, Expect, Place, Verdict};
@@ -79,7 +77,7 @@ fn main() -> ExitCode {
     let done = settings().and_then(|settings| {
         std::fs::create_dir_all(&settings.hardware.work).say("make the work directory")?;
         let work = settings.hardware.work.clone();
-        let done = Run::new(settings).and_then(|mut run| run.all().map(|()| run.report()));
+        let done = Run::new(settings).and_then(|mut run| run.all().and_then(|()| run.report()));
         let _ = std::fs::remove_dir_all(work);
         done
     });
@@ -326,8 +324,9 @@ impl Run {
         Ok(None)
     }
 
-    /// Prints what was done; returns the number of failures.
-    fn report(&self) -> u64 {
+    /// Prints what was done; returns the number of failures. A run that has checked no promise is no
+    /// clean one.
+    fn report(&self) -> Result<u64> {
         let totals = &self.totals;
         println!("\nseed {}", self.seed);
         println!("cuts                    {}", totals.cuts);
@@ -350,7 +349,10 @@ impl Run {
             totals.lost_answers, totals.biting
         );
         println!("failures                {}", totals.failures);
-        totals.failures
+        match (totals.failures, totals.checked) {
+            (0, 0) => Err("nothing was promised before the cuts: give it more minutes".to_owned()),
+            (failures, _) => Ok(failures),
+        }
     }
 }
 

@@ -1,12 +1,12 @@
-//! The operations of the kill test's writers: what is sent, what must be answered, what they change.
+//! The operations of the writers: what is sent, what must be answered, what they change.
 //!
-//! Each is atomic: a crash leaves all of it or nothing. No file, no socket of its own, no clock: the
-//! power-cut runs (`powercut/`) include this file too, and bring their own client and generator.
+//! Each is atomic: a crash leaves all of it or nothing. No file, no socket of its own, no clock.
 
 use std::collections::BTreeMap;
 use std::io;
 
-use super::{Client, Reply, Rng, encode};
+use sluice_env::Rng;
+use sluice_histories::client::{Client, Reply, encode};
 
 const KEYS: u64 = 150;
 

@@ -59,7 +59,11 @@ pub fn settings() -> Result<Settings> {
         let value = words.next().ok_or_else(|| format!("{word} needs a value\n{HELP}"))?;
         let number = || value.parse::<u64>().say(&format!("read {word} {value}"));
         match word.as_str() {
-            "--minutes" => settings.time = Duration::from_secs(number()? * 60),
+            "--minutes" => {
+                let what = format!("read {word} {value}");
+                let minutes = value.parse::<f64>().say(&what)?;
+                settings.time = Duration::try_from_secs_f64(minutes * 60.0).say(&what)?;
+            }
             "--seed" => settings.seed = number()?,
             "--images" => settings.images = Some(number()?),
             "--binary" => settings.binary = value.into(),

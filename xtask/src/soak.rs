@@ -4,7 +4,8 @@
 //! build everything ─> each part for its share of the minutes ─> table, failures, probes never reached
 //! ```
 //!
-//! Building takes no part of the minutes. A part whose tools are missing is skipped and says so. The
+//! Building takes no part of the minutes. What has a length of its own (damage, loom, real threads)
+//! keeps it, whatever its share. A part whose tools are missing is skipped and says so. The
 //! logs are under `target/soak`.
 
 use crate::tools::{cargo, has, root, run as start};
@@ -42,7 +43,7 @@ struct Part {
     share: f64,
     build: Command,
     attack: Box<dyn Fn(f64) -> Command>,
-    /// Lines of the output that belong into the report begin with one of these.
+    /// Lines of the output that belong into the report have one of these in them.
     report: &'static [&'static str],
 }
 
@@ -172,7 +173,10 @@ fn parts() -> Vec<Part> {
     let schedules = checked("--cfg sluice_shuttle", "target/shuttle", &["--test", "schedules"]);
     let crash = tests("sluicedb", "crash");
     let damage = tests("sluicedb", "damage");
+    let rows = tests("sluice-keyspace", "damage");
     let stress = tests("sluicedb", "stress");
+    let reads = tests("sluice", "kill_read");
+    let loads = tests("sluice", "kill_load");
     let kills = tests("sluice", "kill");
     let histories = tests("sluice", "histories");
     vec![
@@ -208,8 +212,19 @@ fn parts() -> Vec<Part> {
             &["test result", "SLUICE_SEED"],
         ),
         part(
+            "damaged files of a server",
+            0.02,
+            rows(&["--no-run"]),
+            Box::new(move |_| {
+                let mut command = rows(&["--", "--nocapture"]);
+                command.env("SLUICE_SEED", seed.to_string());
+                command
+            }),
+            &["test result", "SLUICE_SEED"],
+        ),
+        part(
             "real threads",
-            0.05,
+            0.03,
             stress(&["--no-run"]),
             Box::new(move |_| stress(&[])),
             &["test result", "SLUICE_SEED"],
@@ -222,7 +237,7 @@ fn parts() -> Vec<Part> {
             Box::new(move |minutes| {
                 let mut command = schedules(&["--", "--nocapture"]);
                 command.env("SLUICE_SCHEDULES", ((minutes * 400.0).max(50.0) as u64).to_string());
-                command.env("SLUICE_SEED", seed.to_string());
+                command.env("SLUICE_FIRST", (seed * 1000).to_string());
                 command
             }),
             &["test result", "SLUICE_SEED"],
@@ -237,6 +252,20 @@ fn parts() -> Vec<Part> {
                 command
             }),
             &["test result", "cycles"],
+        ),
+        part(
+            "reads before a kill",
+            0.02,
+            reads(&["--no-run"]),
+            Box::new(move |_| reads(&["--", "--nocapture"])),
+            &["test result"],
+        ),
+        part(
+            "kills during a load",
+            0.03,
+            loads(&["--no-run"]),
+            Box::new(move |_| loads(&["--", "--nocapture"])),
+            &["test result"],
         ),
         part(
             "histories of the server",
@@ -306,7 +335,7 @@ fn add_power_cuts(parts: &mut Vec<Part>) {
             command.args(["--minutes", &minutes.to_string()]);
             command
         }),
-        report: &["cuts", "acknowledg"],
+        report: &["cuts  ", "images checked", "promises checked", "failures  "],
     });
 }
 

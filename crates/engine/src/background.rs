@@ -13,12 +13,11 @@ use crate::{
     reserve,
 };
 use sluice_base::Error;
-use sluice_env::JoinHandle;
-use std::{
-    fmt,
-    sync::{Arc, Condvar, Mutex, PoisonError, Weak},
-    time::Duration,
+use sluice_env::{
+    JoinHandle,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
 };
+use std::{fmt, time::Duration};
 
 /// How long an idle worker sleeps before it looks by itself: bounds the damage of a wake-up that
 /// nobody thought of, and paces the deletion of files that lost their last reader.
@@ -80,7 +79,7 @@ impl Role {
 }
 
 impl Background {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

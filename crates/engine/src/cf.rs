@@ -3,8 +3,9 @@
 
 use crate::CfOptions;
 use sluice_base::CfId;
+use sluice_env::sync::{Mutex, PoisonError};
 use sluice_table::KeySchema;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// A handle on one column family: cheap to clone, valid as long as its [`crate::Db`] is open.
 ///

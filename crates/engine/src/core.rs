@@ -33,12 +33,14 @@ use crate::{
     versions::Versions,
 };
 use sluice_base::{Error, ErrorKind, FileNo, SeqNo};
-use sluice_env::{Env, FileLock};
-use sluice_wal::{Lsn, Wal};
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use sluice_env::{
+    Env, FileLock,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
+use sluice_wal::{Lsn, Wal};
 
 /// The commit lock.
 #[derive(Debug)]

@@ -17,14 +17,9 @@ use crate::{
     version::{CfCreate, CfEdit, KeyRange, OptionFields, VersionEdit},
 };
 use sluice_base::{Error, ErrorKind, SeqNo, limits};
+use sluice_env::sync::{Arc, PoisonError};
 use sluice_table::KeySchema;
-use std::{
-    collections::BTreeMap,
-    fmt,
-    path::Path,
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt, path::Path, time::Duration};
 
 /// The name of the family that every database has.
 const DEFAULT_CF: &str = "default";

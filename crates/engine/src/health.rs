@@ -13,15 +13,14 @@
 
 use crate::{Result, events::Hub};
 use sluice_base::{Error, ErrorKind};
-use sluice_env::Clock;
-use std::{
-    collections::BTreeMap,
-    fmt,
+use sluice_env::{
+    Clock,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
+use std::{collections::BTreeMap, fmt};
 
 /// A background job that fails now.
 ///
@@ -100,7 +99,7 @@ impl Health {
         Health { clock, read_only: AtomicBool::new(false), jobs: Mutex::default(), events }
     }
 
-    fn jobs(&self) -> std::sync::MutexGuard<'_, Jobs> {
+    fn jobs(&self) -> MutexGuard<'_, Jobs> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

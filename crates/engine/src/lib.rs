@@ -52,6 +52,7 @@ mod room;
 mod slice;
 mod snapshot;
 mod stats;
+mod swap;
 mod table_source;
 mod tables;
 mod version;

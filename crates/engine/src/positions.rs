@@ -16,10 +16,8 @@ use crate::{
     options::Background,
 };
 use sluice_base::{Error, ErrorKind, SeqNo};
-use std::{
-    sync::{Arc, Mutex, PoisonError, mpsc},
-    time::Duration,
-};
+use sluice_env::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Duration;
 
 /// How far each promise reaches, at one moment.
 ///
@@ -44,11 +42,13 @@ pub struct Positions {
 
 impl Positions {
     fn of(core: &Core) -> Positions {
+        // Before the look at what is unlogged: of two writes behind that look, one unlogged and a
+        // later one logged and synced, the first would count as durable.
+        let logged = core.wal.durable_seq();
         let (flushed, unlogged) = {
             let state = core.commit.lock();
             (SeqNo(flush::oldest_unflushed(core, &state).0 - 1), unlogged(core, &state))
         };
-        let logged = core.wal.durable_seq();
         // What is in no log is durable through tables only, and a position promises everything
         // before it.
         let reach = unlogged.map_or(logged, |unlogged| logged.min(SeqNo(unlogged.first.0 - 1)));
@@ -266,7 +266,7 @@ impl std::fmt::Debug for FlushWatch {
 }
 
 impl FlushWatch {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Position, Callback)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<(Position, Callback)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -4,10 +4,8 @@
 
 use crate::Result;
 use sluice_base::{Error, ErrorKind};
-use std::{
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use sluice_env::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 type Callback<T> = Box<dyn FnOnce(Result<T>) + Send>;
 

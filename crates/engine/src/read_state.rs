@@ -23,17 +23,19 @@
 //! ceiling is shared by all states with the same active memtables, because a flush in between
 //! makes a new state without retiring them.
 
-use crate::{cf::ColumnFamily, memtable::Memtable, tables::CfVersion};
-use arc_swap::ArcSwap;
-use sluice_base::SeqNo;
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+use crate::{
+    cf::ColumnFamily,
+    commit::Ring,
+    memtable::Memtable,
+    swap::{Guard, Swap},
+    tables::CfVersion,
 };
+use sluice_base::SeqNo;
+use sluice_env::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+use std::{collections::BTreeMap, fmt};
 
 /// A sealed memtable on its way to a table.
 #[derive(Debug, Clone)]
@@ -96,7 +98,7 @@ impl ReadState {
 
     /// The number to read this state at. `visible` must have been loaded after the state was.
     #[inline]
-    pub(crate) fn read_seq(&self, visible: SeqNo) -> SeqNo {
+    fn read_seq(&self, visible: SeqNo) -> SeqNo {
         visible.min(SeqNo(self.ceiling.load(Ordering::SeqCst)))
     }
 
@@ -110,7 +112,7 @@ impl ReadState {
 
 /// The place the current state is loaded from.
 pub(crate) struct ReadStateCell {
-    current: ArcSwap<ReadState>,
+    current: Swap<ReadState>,
     /// Serialises those who build the next state. Held for a few pointer copies; the innermost
     /// lock of the engine.
     change: Mutex<()>,
@@ -124,12 +126,12 @@ impl fmt::Debug for ReadStateCell {
 
 impl ReadStateCell {
     pub(crate) fn new(state: ReadState) -> ReadStateCell {
-        ReadStateCell { current: ArcSwap::from_pointee(state), change: Mutex::new(()) }
+        ReadStateCell { current: Swap::from_pointee(state), change: Mutex::new(()) }
     }
 
     /// For a read that ends soon: no reference count is touched.
     #[inline]
-    pub(crate) fn load(&self) -> arc_swap::Guard<Arc<ReadState>> {
+    pub(crate) fn load(&self) -> Guard<Arc<ReadState>> {
         self.current.load()
     }
 
@@ -137,6 +139,15 @@ impl ReadStateCell {
     #[inline]
     pub(crate) fn load_full(&self) -> Arc<ReadState> {
         self.current.load_full()
+    }
+
+    /// A state and the number to read it at: a consistent cut over all families.
+    #[inline]
+    pub(crate) fn cut(&self, ring: &Ring) -> (Arc<ReadState>, SeqNo) {
+        // The order of these loads is what makes the cut consistent: see the file's head.
+        let state = self.load_full();
+        let seq = state.read_seq(ring.visible());
+        (state, seq)
     }
 
     /// Adds a family and returns nothing changed elsewhere.
@@ -205,3 +216,6 @@ impl ReadStateCell {
         self.current.store(Arc::new(ReadState::new(cfs)));
     }
 }
+
+#[cfg(all(test, sluice_loom))]
+mod loom_tests;

@@ -35,15 +35,12 @@ use crate::{
     versions::Versions,
 };
 use sluice_base::{CfId, Error, ErrorKind, FileNo, Level, SeqNo};
-use sluice_env::{FileLock, Fs};
-use sluice_wal::{FrameRef, RecoveryMode, Wal, WalOptions};
-use std::{
-    collections::HashMap,
-    io,
-    path::Path,
+use sluice_env::{
+    FileLock, Fs,
     sync::{Arc, PoisonError},
-    time::Duration,
 };
+use sluice_wal::{FrameRef, RecoveryMode, Wal, WalOptions};
+use std::{collections::HashMap, io, path::Path, time::Duration};
 
 /// Opens the database in `dir`. Background threads are not started yet.
 pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Core>> {

@@ -24,14 +24,16 @@
 
 use crate::{Result, core::Core, manifest::FileName};
 use sluice_base::ErrorKind;
-use sluice_env::{Fs, OpenMode};
+use sluice_env::{
+    Fs, OpenMode,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
 };
 
 /// Above a memtable: its table's index and filter, which the accounting of a memtable has room for
@@ -75,7 +77,7 @@ struct State {
 }
 
 impl Reserve {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

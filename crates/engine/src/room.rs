@@ -6,11 +6,8 @@
 
 use crate::stats::StallCause;
 use sluice_base::{Error, ErrorKind};
-use std::{
-    fmt,
-    sync::{Condvar, Mutex, PoisonError},
-    time::Duration,
-};
+use sluice_env::sync::{Condvar, Mutex, PoisonError};
+use std::{fmt, time::Duration};
 
 /// Why a write finds no room.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -204,3 +201,6 @@ mod tests {
         });
     }
 }
+
+#[cfg(all(test, sluice_loom))]
+mod loom_tests;

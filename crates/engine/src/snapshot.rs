@@ -5,10 +5,8 @@
 //! keeps what that number sees.
 
 use sluice_base::SeqNo;
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, PoisonError},
-};
+use sluice_env::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
 
 /// How many snapshots stand at each sequence number.
 #[derive(Debug, Default)]

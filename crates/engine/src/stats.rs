@@ -5,12 +5,11 @@ use crate::{
     flush::{FlushReason, FlushReport},
 };
 use sluice_base::{CfId, Position, SeqNo};
-use sluice_env::metrics::Counter;
-use std::{
-    collections::BTreeMap,
+use sluice_env::{
+    metrics::Counter,
     sync::{Mutex, PoisonError},
-    time::Duration,
 };
+use std::{collections::BTreeMap, time::Duration};
 
 /// What the engine counts while it runs. Relaxed counters: each is exact, together they are a
 /// moment's picture.

@@ -7,15 +7,15 @@ use crate::{
     version::{self, InternalKey, TableMeta},
 };
 use sluice_base::{Error, FileNo, SeqNo, Trailer};
-use sluice_env::Fs;
-use sluice_table::{BlockCache, Table};
-use std::{
-    path::{Path, PathBuf},
+use sluice_env::{
+    Fs,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
+use sluice_table::{BlockCache, Table};
+use std::path::{Path, PathBuf};
 
 /// A table of a version, with its file.
 pub(crate) type TableHandle = version::TableHandle<TableFile>;

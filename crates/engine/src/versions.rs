@@ -11,7 +11,7 @@ use crate::{
     version::VersionEdit,
 };
 use sluice_base::{CfId, Error, ErrorKind, FileNo};
-use std::sync::{Arc, Mutex, PoisonError};
+use sluice_env::sync::{Arc, Mutex, PoisonError};
 
 #[derive(Debug)]
 pub(crate) struct Versions(Mutex<Inner>);

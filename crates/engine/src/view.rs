@@ -45,9 +45,7 @@ impl ReadView {
     /// A view of the present.
     #[inline]
     pub(crate) fn new(core: &Core) -> ReadView {
-        // The order of these two loads is what makes the cut consistent: read_state.rs.
-        let state = core.read_state.load_full();
-        let seq = state.read_seq(core.ring.visible());
+        let (state, seq) = core.read_state.cut(&core.ring);
         ReadView { state, seq, owner: core.owner.number() }
     }
 

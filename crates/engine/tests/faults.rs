@@ -1,4 +1,5 @@
-//! Every call to the file system that changes something fails once, at every place where it can.
+//! Every call to the file system that changes something, and every read, fails once, at every place
+//! where it can.
 //!
 //! Each scenario is run with the first such call failing, then the second, and so on, until a run
 //! makes fewer calls than that. After every failure: what was visible still reads right, every
@@ -51,6 +52,8 @@ const CALLS_MAX: u64 = 2_000;
 enum Way {
     /// Any changing call does nothing and fails.
     Fails(Failure),
+    /// A read fails.
+    ReadFails,
     /// A write leaves some bytes and fails.
     Torn,
     /// A write moves some bytes and says so: nothing may come of it.
@@ -61,9 +64,10 @@ enum Way {
     Dies,
 }
 
-const WAYS: [Way; 13] = [
+const WAYS: [Way; 14] = [
     Way::Fails(Failure::EIO),
     Way::Fails(Failure::ENOSPC),
+    Way::ReadFails,
     Way::Torn,
     Way::Short,
     Way::FailsAfter(Op::Create),
@@ -347,6 +351,7 @@ impl Way {
         match self {
             Way::Fails(failure) => fs.fail_nth(n, failure),
             Way::Dies => fs.kill_after(n),
+            Way::ReadFails => return Some(fs.add(Rule::on(Op::Read).nth(n).fail(Failure::EIO))),
             Way::Torn => return Some(fs.add(Rule::on(Op::Write).nth(n).torn(17, Failure::EIO))),
             Way::Short => return Some(fs.add(Rule::on(Op::Write).nth(n).short(5))),
             Way::FailsAfter(op) => {

@@ -14,6 +14,7 @@ mod memory;
 pub mod metrics;
 pub mod probe;
 mod rng;
+pub mod sync;
 mod threads;
 
 pub use clock::{Clock, ManualClock, SystemClock};

@@ -192,7 +192,9 @@ impl<M: Model> Search<'_, M> {
     fn with(&self, place: &Place<M::State>, at: usize, state: M::State) -> Place<M::State> {
         let mut next = Place { state, ..place.clone() };
         if at < next.low {
-            next.skipped.retain(|skipped| *skipped != at);
+            // What was over when this one was called comes before it, or never.
+            let called = self.ops[at].called;
+            next.skipped.retain(|other| *other != at && self.ops[*other].end.at() > called);
         } else if let Err(index) = next.placed.binary_search(&at) {
             next.placed.insert(index, at);
         }
@@ -201,6 +203,8 @@ impl<M: Model> Search<'_, M> {
 
     /// Moves `low` on, and forgets what is over.
     fn settled(&self, mut place: Place<M::State>) -> Place<M::State> {
+        // Of those placed after `low`, before any of them is below it: unknown ones, too.
+        let latest = self.latest_call(&place);
         let mut count = 0;
         while let Some(op) = self.ops.get(place.low) {
             if place.placed.get(count) == Some(&place.low) {
@@ -213,7 +217,7 @@ impl<M: Model> Search<'_, M> {
             place.low += 1;
         }
         place.placed.drain(..count);
-        let latest = self.latest_call(&place);
+        let latest = latest.max(self.latest_call(&place));
         place.skipped.retain(|at| self.ops[*at].end.at() > latest);
         place
     }

@@ -182,6 +182,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_over_does_not_come_after_an_unknown_one_that_was_called_later() {
+        // The process that had the first one is gone at 3; only the other order gives 7.
+        let add = lost(1, 0, 3, Op::IncrBy(1));
+        let begin = [add.clone(), lost(2, 4, Moment::MAX, Op::Set(6))];
+        let with = |value| [&begin[..], &[get(3, 5, 6, Some(value))]].concat();
+        fits(&with(6));
+        fits(&with(1));
+        fails(&with(7));
+        // The same with a call between that is placed first.
+        let begin = [set(4, 0, 9, 5), add, lost(2, 4, Moment::MAX, Op::Set(6))];
+        let with = |value| [&begin[..], &[get(3, 10, 11, Some(value))]].concat();
+        fits(&with(5));
+        fits(&with(6));
+        fails(&with(7));
+    }
+
+    #[test]
     fn a_connection_keeps_its_order() {
         // One pipeline: the second write cannot come before the first, nor without it.
         fails(&[set(1, 0, 9, 5), set(1, 0, 9, 6), get(2, 1, 2, Some(6)), get(2, 3, 4, Some(5))]);

@@ -1,8 +1,8 @@
 //! MULTI, EXEC, DISCARD, WATCH, UNWATCH.
 //!
 //! EXEC takes the latches of every key its commands name, read or written, and of every watched key
-//! (of these alone when no command writes), asks the watch list, runs the commands one after the other on one transaction, and commits one batch: all of
-//! it is in the log or none of it.
+//! (of these alone when no command writes), asks the watch list, runs the commands one after the
+//! other on one transaction, and commits one batch: all of it is in the log or none of it.
 //!
 //! Its Pub/Sub commands run after that, while the latches are still held: a message goes out when
 //! what it tells of has happened, in the order of the commits, and never for a transaction that did

@@ -241,10 +241,33 @@ impl Hunt {
 /// Shortens a failing plan and writes it to a file.
 fn keep(failure: &Failure, out: &Path) {
     // The same violation, as far as its words tell.
-    let begin = |violated: &str| violated.chars().take(16).collect::<String>();
-    let same = |other: &str| begin(other) == begin(&failure.violated);
-    let shorter =
-        shrink(&failure.plan, SHRINK_TRIES, |plan| run(plan).is_err_and(|other| same(&other)));
+    let words = |violated: &str| -> String {
+        violated.chars().filter(|c| !c.is_ascii_digit()).take(60).collect()
+    };
+    let same = |other: &str| words(other) == words(&failure.violated);
+    let began = Instant::now();
+    let (since_ms, is_done) = (AtomicU64::new(0), AtomicBool::new(false));
+    let now_ms = || began.elapsed().as_millis() as u64 + 1;
+    let shorter = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(Relaxed) {
+                std::thread::sleep(Duration::from_millis(20));
+                let since = since_ms.load(Relaxed);
+                if since != 0 && now_ms() - since > HANG.as_millis() as u64 {
+                    println!("seed {}: P6: a shortened plan has no end", failure.seed);
+                    std::process::exit(1);
+                }
+            }
+        });
+        let shorter = shrink(&failure.plan, SHRINK_TRIES, |plan| {
+            since_ms.store(now_ms(), Relaxed);
+            let fails = run(plan).is_err_and(|other| same(&other));
+            since_ms.store(0, Relaxed);
+            fails
+        });
+        is_done.store(true, Relaxed);
+        shorter
+    });
     let violated = attempt(&shorter).err().unwrap_or_default();
     println!(
         "shortened from {} to {} steps: {violated}\n{shorter}",

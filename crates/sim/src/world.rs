@@ -18,7 +18,10 @@ use crate::{
 };
 use sluice_env::{Env, Failure, FaultFs, ManualClock, MemFs, Op, Rng, Rule};
 use sluicedb::{ColumnFamily, Db, ReadOptions};
-use std::sync::Arc;
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+};
 
 /// Where the database lives.
 pub const DIR: &str = "/db";
@@ -40,6 +43,8 @@ pub struct Tally {
     pub flushes: u64,
     pub copies: u64,
     pub healed: u64,
+    /// Of all files at the end: a run that did the same left the same bytes.
+    pub digest: u64,
 }
 
 impl Tally {
@@ -55,6 +60,7 @@ impl Tally {
             flushes: self.flushes + other.flushes,
             copies: self.copies + other.copies,
             healed: self.healed + other.healed,
+            digest: self.digest ^ other.digest,
         }
     }
 
@@ -103,7 +109,12 @@ pub fn run(plan: &Plan) -> Tally {
         steps: vec![(Act::Scan, 0)],
         end: (End::CloseWithFlush, 0),
     });
-    world.tally
+    let mut hasher = DefaultHasher::new();
+    for (path, _) in world.mem.list() {
+        let bytes = world.mem.read(&path).unwrap();
+        (path, bytes).hash(&mut hasher);
+    }
+    Tally { digest: hasher.finish(), ..world.tally }
 }
 
 /// An environment on `fs` with the world's clock.

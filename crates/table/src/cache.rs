@@ -11,6 +11,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use foldhash::fast::FixedState;
 use quick_cache::{OptionsBuilder, Weighter, sync::Cache};
 
 use crate::block::Block;
@@ -56,7 +57,9 @@ pub struct CacheStats {
 
 /// A cache of data blocks.
 pub struct BlockCache {
-    blocks: Cache<BlockKey, Arc<Block>, Bytes>,
+    /// Hashed in the same way in every run: which blocks are dropped decides which reads reach the
+    /// disk, and a test that is to repeat itself must read the same. Nobody outside chooses keys.
+    blocks: Cache<BlockKey, Arc<Block>, Bytes, FixedState>,
     capacity_bytes: AtomicU64,
     tables: AtomicU64,
     stripes: [Stripe; STRIPES],
@@ -78,10 +81,12 @@ impl BlockCache {
             .build();
         let blocks = match options {
             Ok(options) => {
-                Cache::with_options(options, Bytes, Default::default(), Default::default())
+                Cache::with_options(options, Bytes, FixedState::default(), Default::default())
             }
             // Both sizes are set above; this is what the builder would have made of them.
-            Err(_) => Cache::with_weighter(items, capacity_bytes, Bytes),
+            Err(_) => {
+                Cache::with(items, capacity_bytes, Bytes, FixedState::default(), Default::default())
+            }
         };
         Arc::new(BlockCache {
             blocks,

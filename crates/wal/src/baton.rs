@@ -8,9 +8,8 @@
 //! Lock order: the baton for syncs may be held while the baton for writes is taken, never the
 //! other way round.
 
-use std::sync::{Condvar, Mutex};
-
 use sluice_base::Result;
+use sluice_env::sync::{Condvar, Mutex, PoisonError};
 
 use crate::lock;
 
@@ -47,7 +46,7 @@ impl Baton {
             if *held {
                 // Whatever the leader reached, it published before it puts the baton down under
                 // this mutex: the wake-up cannot be missed. Waking for nothing is harmless.
-                held = self.put_down.wait(held).unwrap_or_else(std::sync::PoisonError::into_inner);
+                held = self.put_down.wait(held).unwrap_or_else(PoisonError::into_inner);
                 drop(held);
                 continue;
             }
@@ -66,7 +65,7 @@ impl Baton {
     pub(crate) fn take(&self) -> Lead<'_> {
         let mut held = lock(&self.held);
         while *held {
-            held = self.put_down.wait(held).unwrap_or_else(std::sync::PoisonError::into_inner);
+            held = self.put_down.wait(held).unwrap_or_else(PoisonError::into_inner);
         }
         *held = true;
         Lead(self)

@@ -18,7 +18,7 @@
 
 use std::path::Path;
 
-use sluice_base::{Error, ErrorKind, FileNo, Result, SeqNo};
+use sluice_base::{Error, ErrorKind, FileNo, Result, SeqNo, checksum};
 use sluice_env::{Fs, OpenMode};
 
 use crate::{
@@ -41,6 +41,9 @@ pub(crate) struct Kept {
     pub end: u64,
     /// Up to where something later in the log says that it was synced.
     pub durable: u64,
+    /// What was replayed from `tail_from` to `end`: it is read once more, and must be the same then.
+    pub tail_from: u64,
+    pub tail_crc: u32,
     pub file_bytes: u64,
     pub first_seq: Option<SeqNo>,
     pub next_seq: SeqNo,
@@ -213,10 +216,14 @@ impl<'a> Walk<'a> {
                 // A sync goes over all segments, oldest first.
                 self.chain.kept.iter_mut().for_each(|kept| kept.durable = kept.end);
             }
+            let tail_from = seen.durable.min(seen.end);
+            let tail = self.bytes.get(tail_from as usize..seen.end as usize).unwrap_or_default();
             self.chain.kept.push(Kept {
                 number,
                 end: seen.end,
-                durable: seen.durable.min(seen.end),
+                durable: tail_from,
+                tail_from,
+                tail_crc: checksum::crc32c(tail),
                 file_bytes: self.bytes.len() as u64,
                 first_seq: seen.first_seq,
                 next_seq: seen.next_seq,

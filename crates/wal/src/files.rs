@@ -20,14 +20,16 @@
 use std::{
     collections::VecDeque,
     path::{Path, PathBuf},
+};
+
+use sluice_base::{Error, ErrorKind, FileNo, Result};
+use sluice_env::{
+    Env, File, OpenMode,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
 };
-
-use sluice_base::{Error, ErrorKind, FileNo, Result};
-use sluice_env::{Env, File, OpenMode};
 
 use crate::{
     lock,

@@ -64,7 +64,7 @@ pub use report::{DroppedSegment, RecoveryReport, SkippedBytes, TornTail};
 pub use state::{FrameInfo, Lsn};
 pub use stats::{SegmentInfo, WalStats};
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use sluice_env::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Locks a mutex whose data stays consistent even if a holder panicked: no code of this crate
 /// panics while it holds one, and a callback never runs under one.

@@ -1,16 +1,15 @@
 //! The log's public face: append, the waits, the marks, and its end.
 
-use std::{
-    fmt,
-    sync::{
-        Arc, Condvar, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, time::Duration};
 
 use sluice_base::{Error, ErrorKind, FileNo, Result, SeqNo};
-use sluice_env::JoinHandle;
+use sluice_env::{
+    JoinHandle,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
 
 use crate::{
     baton::Baton,
@@ -287,9 +286,9 @@ impl Shared {
     /// the lock is given up for that. `need` is the size of the frame that must fit.
     fn rotate<'a>(
         &'a self,
-        mut state: std::sync::MutexGuard<'a, State>,
+        mut state: MutexGuard<'a, State>,
         need: u64,
-    ) -> Result<std::sync::MutexGuard<'a, State>> {
+    ) -> Result<MutexGuard<'a, State>> {
         let need = SEGMENT_HEADER_BYTES as u64 + need + FRAME_HEADER_BYTES as u64;
         loop {
             match state.spare.take_if(|spare| spare.capacity >= need) {

@@ -11,18 +11,17 @@
 //! 3. leftovers from before the first needed segment go;
 //! 4. a new segment begins. Its header names the last one and where it ends.
 
-use std::{
-    collections::VecDeque,
-    path::Path,
+use std::{collections::VecDeque, path::Path};
+
+use sluice_base::{Error, FileNo, Result, checksum, limits};
+use sluice_env::{
+    Env, File, OpenMode,
     sync::{Arc, Condvar, Mutex},
 };
 
-use sluice_base::{Error, FileNo, Result, limits};
-use sluice_env::{Env, File, OpenMode};
-
 use crate::{
     baton::Baton,
-    chain::{Chain, Walk},
+    chain::{Chain, Kept, Walk},
     files::{Blank, FileNumbers, Files},
     frame::FrameRef,
     lock,
@@ -173,7 +172,9 @@ fn settle_files(
             file.set_len(kept.end).map_err(what)?;
             kept.file_bytes = kept.end;
         }
-        rewrite(&*file, kept.durable, kept.end).map_err(what)?;
+        if kept.durable < kept.end {
+            rewrite(&*file, kept).map_err(what)?;
+        }
         file.sync_data().map_err(what)?;
     }
     for &number in &found.free {
@@ -210,15 +211,25 @@ fn settle_files(
 /// have died of a failed sync: what that left in the page cache reads well and counts as clean, and
 /// no sync would ever write it (Rebello et al., "Can applications recover from fsync failures?", ATC
 /// 2020).
-fn rewrite(file: &dyn File, from: u64, to: u64) -> std::io::Result<()> {
-    let mut buf = vec![0; to.saturating_sub(from).min(REWRITE_BYTES) as usize];
-    let mut offset = from;
-    while offset < to {
-        sluice_env::probe!("wal: recovery wrote unsynced bytes once more");
-        let part = (to - offset).min(REWRITE_BYTES) as usize;
-        file.read_exact_at(&mut buf[..part], offset)?;
-        file.write_all_at(&buf[..part], offset)?;
-        offset += part as u64;
+///
+/// Such pages may also leave the page cache at any time, and what is on the disk in their place was
+/// never replayed: bytes that have changed since are refused.
+fn rewrite(file: &dyn File, kept: &Kept) -> std::io::Result<()> {
+    sluice_env::probe!("wal: recovery wrote unsynced bytes once more");
+    let mut buf = vec![0; (kept.end - kept.tail_from).min(REWRITE_BYTES) as usize];
+    let (mut offset, mut crc) = (kept.tail_from, 0);
+    while offset < kept.end {
+        let part = &mut buf[..(kept.end - offset).min(REWRITE_BYTES) as usize];
+        file.read_exact_at(part, offset)?;
+        crc = checksum::crc32c_append(crc, part);
+        file.write_all_at(part, offset)?;
+        offset += part.len() as u64;
+    }
+    if crc != kept.tail_crc {
+        return Err(std::io::Error::other(
+            "unsynced bytes have changed since they were replayed a moment ago, as after a sync that \
+             failed: open once more to recover what the device holds",
+        ));
     }
     Ok(())
 }

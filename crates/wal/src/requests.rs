@@ -9,9 +9,9 @@
 //! with no lock held. The queue's lock may be held while the state's is taken, never the other way
 //! round.
 
+use sluice_env::sync::{Arc, PoisonError, atomic::Ordering};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
 

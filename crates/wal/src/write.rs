@@ -10,13 +10,13 @@
 //! not; recovery relies on this when it takes a durable byte in a newer segment as proof that a
 //! bad place in an older one is damage.
 
-use std::{
-    cell::Cell,
-    sync::{Arc, atomic::Ordering},
-};
+use std::cell::Cell;
 
 use sluice_base::{Error, FileNo, Result, SeqNo};
-use sluice_env::File;
+use sluice_env::{
+    File,
+    sync::{Arc, atomic::Ordering},
+};
 
 use crate::{
     frame::FRAME_HEADER_BYTES,

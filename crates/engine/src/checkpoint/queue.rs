@@ -3,11 +3,8 @@
 use super::{ASKED_MAX, Checkpoint, directory::Place};
 use crate::{Result, flush::FlushReport, promise::Promise, tables::VersionState};
 use sluice_base::{Error, ErrorKind, SeqNo};
-use std::{
-    collections::VecDeque,
-    fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use sluice_env::sync::{Mutex, MutexGuard, PoisonError};
+use std::{collections::VecDeque, fmt};
 
 /// One checkpoint, from the call to the end.
 pub(super) struct Job {

@@ -12,11 +12,11 @@
 use super::{CommitState, pace};
 use crate::{batch::CfShare, core::Core, stats::StallCause};
 use sluice_base::Level;
-use sluice_env::Clock;
-use std::{
+use sluice_env::{
+    Clock,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    time::Duration,
 };
+use std::time::Duration;
 
 /// Bytes written between two looks.
 const LOOK_BYTES: u64 = 1 << 20;

@@ -42,8 +42,9 @@ use crate::{
     stats::StallCause,
 };
 use sluice_base::{Error, ErrorKind, Kind, SeqNo, Trailer, checksum};
+use sluice_env::sync::{Arc, thread};
 use sluice_wal::{FrameInfo, Lsn};
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 /// What a memtable entry costs besides its key and value: links, trailer and lengths, rounded up.
 pub(crate) const ENTRY_OVERHEAD_BYTES: u64 = 64;
@@ -233,7 +234,7 @@ fn reserve(
         brakes::admitted(core, &mut state);
         if !core.ring.has_room() {
             drop(state);
-            std::thread::yield_now(); // a thousand committers are in flight: let them finish
+            thread::yield_now(); // a thousand committers are in flight: let them finish
             continue;
         }
         // The size of the log is looked at four times a segment: often enough to bound it, too

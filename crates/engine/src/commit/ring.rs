@@ -22,16 +22,25 @@
 //! head slot's value by compare-exchange lets exactly one thread move the head at a time.
 
 use sluice_base::SeqNo;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::{Condvar, Mutex, PoisonError};
+use sluice_env::sync::{
+    Condvar, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering::SeqCst},
+    hint,
+};
 
 /// Committers at one time. Each occupies a slot from its claim to its publication, which is the
 /// time of some memtable inserts; a claim beyond it is refused and the committer tries again.
-const SLOTS: usize = 1024;
+const SLOTS: usize = match cfg!(any(sluice_loom, sluice_shuttle)) {
+    false => 1024,
+    true => 2, // so that the ring goes round in a model
+};
 
 /// Turns to spin for an older committer before sleeping: inserts take a microsecond or so, a sleep
 /// and wake-up more than ten.
-const SPINS: usize = 64;
+const SPINS: usize = match cfg!(any(sluice_loom, sluice_shuttle)) {
+    false => 64,
+    true => 0, // a turn there is as dear as a sleep
+};
 
 #[derive(Debug)]
 pub(crate) struct Ring {
@@ -125,7 +134,7 @@ impl Ring {
             if self.visible() >= seq {
                 return;
             }
-            std::hint::spin_loop();
+            hint::spin_loop();
         }
         self.sleepers.fetch_add(1, SeqCst);
         let mut guard = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
@@ -191,3 +200,6 @@ mod tests {
         assert_eq!(ring.visible().0, *commit.lock().unwrap());
     }
 }
+
+#[cfg(all(test, sluice_loom))]
+mod loom_tests;

@@ -17,11 +17,8 @@ use crate::{
 };
 use picker::{InProgress, PickInput, PickerOptions, RangePick};
 use sluice_base::{Error, ErrorKind, FileNo, Level};
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use sluice_env::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{collections::HashMap, time::Duration};
 
 type Compaction = picker::Compaction<TableFile>;
 
@@ -62,7 +59,7 @@ struct Job {
 pub(crate) struct Compactions(Mutex<State>);
 
 impl Compactions {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -6,12 +6,8 @@ use super::{
 };
 use crate::Result;
 use sluice_base::{Error, ErrorKind};
-use std::{
-    collections::VecDeque,
-    fmt,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use sluice_env::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::{collections::VecDeque, fmt, time::Duration};
 
 /// Most events that a subscriber can ask to have kept for it: each takes a few hundred bytes.
 const CAPACITY_MAX: usize = 1 << 20;

@@ -8,7 +8,8 @@ use crate::{
     flush::{FlushGroup, Member},
 };
 use sluice_base::{Error, Level};
-use std::{sync::atomic::Ordering, time::Duration};
+use sluice_env::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// Delayed writes are reported once in this time at most: there is one for every write.
 const DELAYS_EVERY_US: u64 = 1_000_000;

@@ -6,16 +6,15 @@ use super::{
 };
 use crate::{Background, Options, Result};
 use sluice_base::{Position, SeqNo};
-use sluice_env::Env;
-use sluice_wal::{WalEvent, WalObserver};
-use std::{
-    fmt,
+use sluice_env::{
+    Env,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
-    time::Duration,
 };
+use sluice_wal::{WalEvent, WalObserver};
+use std::{fmt, time::Duration};
 
 #[derive(Default)]
 struct Subscribers {

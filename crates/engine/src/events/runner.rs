@@ -6,12 +6,14 @@
 
 use crate::Result;
 use sluice_base::Error;
-use sluice_env::{JoinHandle, Threads};
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread::ThreadId,
+use sluice_env::{
+    JoinHandle, Threads,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        thread::{self, ThreadId},
+    },
 };
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A callback of a subscriber.
 pub(super) type Callback = Box<dyn FnOnce() + Send>;
@@ -37,7 +39,7 @@ impl Shared {
 
     /// The body of `sluice-events`.
     fn work(&self) {
-        self.staged().thread = Some(std::thread::current().id());
+        self.staged().thread = Some(thread::current().id());
         loop {
             let idle = |staged: &mut Staged| staged.callbacks.is_empty() && !staged.stopping;
             let staged = self.wake.wait_while(self.staged(), idle);
@@ -94,7 +96,7 @@ impl Runner {
         let is_own = {
             let mut staged = self.shared.staged();
             staged.stopping = true;
-            staged.thread == Some(std::thread::current().id())
+            staged.thread == Some(thread::current().id())
         };
         self.shared.wake.notify_all();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -15,10 +15,8 @@
 use super::{Event, Hub, Topic};
 use crate::StallCause;
 use crate::{core::Core, room::Stall};
-use std::{
-    sync::{Arc, MutexGuard, PoisonError},
-    time::Duration,
-};
+use sluice_env::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// A stall that goes on.
 #[derive(Debug)]

@@ -9,14 +9,12 @@ use crate::{
     promise::copy, read_state::Sealed, version::TableMeta,
 };
 use sluice_base::{Error, SeqNo};
-use sluice_wal::Lsn;
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+use sluice_env::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
+use sluice_wal::Lsn;
+use std::collections::VecDeque;
 
 /// Waits after a failed attempt: doubled from the first to the last.
 const BACKOFF_FIRST_US: u64 = 50_000;
@@ -101,7 +99,7 @@ impl FlushGroup {
         FlushGroup { unlogged, ..self }
     }
 
-    fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -227,7 +225,7 @@ pub(crate) struct FlushQueue {
 }
 
 impl FlushQueue {
-    fn groups(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<FlushGroup>>> {
+    fn groups(&self) -> MutexGuard<'_, VecDeque<Arc<FlushGroup>>> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -334,7 +332,7 @@ impl FlushQueue {
 
     /// Takes the right to install. Held across the manifest's sync; never taken with the commit
     /// lock held.
-    pub(crate) fn lock_install(&self) -> std::sync::MutexGuard<'_, ()> {
+    pub(crate) fn lock_install(&self) -> MutexGuard<'_, ()> {
         self.installing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

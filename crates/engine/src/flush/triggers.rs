@@ -10,7 +10,7 @@
 use super::picker::{self, Family, Limits, Segment};
 use crate::{commit::CommitState, core::Core};
 use sluice_base::SeqNo;
-use std::sync::{Arc, Mutex, PoisonError};
+use sluice_env::sync::{Arc, Mutex, PoisonError};
 
 /// Between two looks of the flush threads.
 const LOOK_US: u64 = 250_000;

@@ -19,18 +19,21 @@
 //!   leaves `current` alone.
 
 use super::sync::{AtomicPtr, AtomicUsize, Mutex, Ordering};
+use sluice_env::sync::PoisonError;
 use std::{
     alloc::{Layout, alloc, dealloc, handle_alloc_error},
     mem::size_of,
     ptr::{self, NonNull},
-    sync::PoisonError,
 };
 
 /// Every range begins at a multiple of this.
 pub(super) const ALIGN: usize = 16;
 
 /// The first chunk. 4096 idle column families take 64 MiB of address space at this size.
-const CHUNK_BYTES_MIN: usize = 16 << 10;
+const CHUNK_BYTES_MIN: usize = match cfg!(sluice_loom) {
+    false => 16 << 10,
+    true => 64, // so that models meet the growth
+};
 
 /// Chunks stop doubling here: 64 of them make a default memtable, and the unused rest of the last
 /// is under 2 % of it.

@@ -30,7 +30,8 @@ use self::{
 #[cfg(test)]
 use sluice_base::SeqNo;
 use sluice_base::{Kind, Trailer};
-use std::{collections::BTreeMap, fmt, mem::size_of, sync::PoisonError};
+use sluice_env::sync::PoisonError;
+use std::{collections::BTreeMap, fmt, mem::size_of};
 
 /// Entries on their way to a table. See the file's head.
 pub struct Memtable {

@@ -33,6 +33,9 @@ pub(super) struct Header {
     /// `key length << 1 | superseded`; see [`Node::superseded`].
     key_len: AtomicU32,
     value_len: u32,
+    /// Stands for key and value, which loom does not watch.
+    #[cfg(sluice_loom)]
+    bytes: loom::cell::UnsafeCell<()>,
 }
 
 /// The flag beside the key length.
@@ -105,11 +108,15 @@ impl<'a> Node<'a> {
                 prev: Slot::new(None),
                 key_len: AtomicU32::new((key.len() as u32) << 1),
                 value_len: value.len() as u32,
+                #[cfg(sluice_loom)]
+                bytes: loom::cell::UnsafeCell::new(()),
             });
             let key_start = pointer.add(1).cast::<u8>();
             key_start.copy_from_nonoverlapping(NonNull::from(key).cast(), key.len());
             let value_start = key_start.add(key.len());
             value_start.copy_from_nonoverlapping(NonNull::from(value).cast(), value.len());
+            #[cfg(sluice_loom)]
+            pointer.as_ref().bytes.with_mut(|_| ());
             Node::from_pointer(pointer)
         }
     }
@@ -122,6 +129,8 @@ impl<'a> Node<'a> {
 
     #[inline]
     pub(super) fn key(self) -> &'a [u8] {
+        #[cfg(sluice_loom)]
+        self.header().bytes.with(|_| ());
         // SAFETY: `write` put `key_len` bytes behind the header, and nobody changes them.
         unsafe {
             let key = self.pointer.as_ptr().add(1).cast::<u8>();
@@ -157,6 +166,8 @@ impl<'a> Node<'a> {
 
     #[inline]
     pub(super) fn value(self) -> &'a [u8] {
+        #[cfg(sluice_loom)]
+        self.header().bytes.with(|_| ());
         let len = self.header().value_len as usize;
         // SAFETY: `write` put `value_len` bytes behind the key, and nobody changes them.
         unsafe {

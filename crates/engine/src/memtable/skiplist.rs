@@ -62,7 +62,10 @@ use std::{cmp, fmt, ptr::NonNull};
 
 /// Tallest tower. With one node in two rising a level, 20 levels serve a million entries at full
 /// speed, and more at a slowly falling one: the head's level is then walked further.
-const HEIGHT_MAX: usize = 20;
+const HEIGHT_MAX: usize = match cfg!(sluice_loom) {
+    false => 20,
+    true => 2, // the lowest level and one that is not
+};
 
 /// One node in 2^this rises to the next level. A failing step is free, so what counts is succeeding
 /// ones: (1-p)/p a level on ln n / ln(1/p) levels, 2.2 ln n for p = 1/4 and 1.4 ln n for p = 1/2,
@@ -422,3 +425,6 @@ impl Cursor {
         self.at.is_some()
     }
 }
+
+#[cfg(all(test, sluice_loom))]
+mod loom_tests;

@@ -1,10 +1,7 @@
 //! What is known of a table without opening it, and the handle that carries it when opened.
 
-use std::{
-    cmp::Ordering,
-    fmt,
-    sync::{Arc, OnceLock},
-};
+use sluice_env::sync::{Arc, OnceLock};
+use std::{cmp::Ordering, fmt};
 
 use sluice_base::{Error, FileNo, Result, SeqNo, Trailer, limits};
 

@@ -1,6 +1,6 @@
 //! A door in the middle of a call: the call waits in front of it until the test opens it.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Holds calls until opened, and tells the test when one has arrived. Clones are the same gate.
 ///

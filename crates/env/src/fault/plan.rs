@@ -1,15 +1,11 @@
 //! What a [`FaultFs`](super::FaultFs) has been told to do, and what it has counted. One lock guards
 //! it, held only while a call is judged: never while it waits at a gate, never while it runs.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    path::Path,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+use crate::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
 };
+use std::{collections::BTreeMap, io, path::Path};
 
 use super::{
     Failure, Op,

@@ -6,14 +6,14 @@
 //!
 //! Lock order: the table of names, then one file's length. The totals are atomic.
 
+use crate::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
 };
 
 use super::Failure;

@@ -12,12 +12,11 @@
 //!
 //! Names are not here: an inode does not know them, as on a real disk.
 
-use std::sync::{
+use super::content::{Content, PAGE_BYTES};
+use crate::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
-
-use super::content::{Content, PAGE_BYTES};
 
 /// A change of a file that no `sync_data` has covered yet.
 #[derive(Clone)]

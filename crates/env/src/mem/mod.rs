@@ -29,15 +29,17 @@ use std::{
     collections::BTreeMap,
     fmt, io,
     path::{Path, PathBuf},
+};
+
+use rustix::io::Errno;
+
+use crate::{
+    File, FileLock, Fs, OpenMode,
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
-
-use rustix::io::Errno;
-
-use crate::{File, FileLock, Fs, OpenMode};
 use file::{MemFile, MemLock};
 use inode::{FileState, Inode};
 use tree::{DirId, Entry, ROOT, Tree};
