@@ -1,6 +1,7 @@
 //! The strings of one field while its block is being built, and the choice of their encoding.
 //!
-//! *The choice*, by size: a dictionary when few different strings come, or come in long runs; else
+//! *The choice*, by size: a dictionary when few different strings come; in any case when runs are
+//! long, for then it is hardly larger than anything else and searched and read much faster; else
 //! prefix bytes when neighbours share some; else raw bytes. What cannot win is not tried: a sample
 //! of the first strings says that.
 
@@ -10,6 +11,9 @@ use crate::{
     },
     format::encoding,
 };
+
+/// Rows of a run, on average, from which a dictionary is taken without a look at the rest.
+const RUN_ROWS: usize = 4;
 
 /// Of so many different neighbours at the start of a column ..
 const SAMPLE: usize = 64;
@@ -81,8 +85,10 @@ impl Strings {
     pub(super) fn encode(&self) -> (u8, Vec<u8>) {
         let mut best = Vec::new();
         let words = self.encode_dictionary(&mut best);
-        // Prefix bytes have more than a byte a row: a dictionary below that is not beaten.
-        if words && best.len() <= self.runs.len() {
+        // Prefix bytes have more than a byte a row: a dictionary below that is not beaten. Nor, in
+        // speed, where strings repeat: rows of prefix bytes look for the first of their kind.
+        let (rows, runs) = (self.runs.len(), self.ends.len());
+        if words && (best.len() <= rows || runs * RUN_ROWS <= rows) {
             return (encoding::DICTIONARY, best);
         }
         let mut of = encoding::DICTIONARY;
