@@ -4,7 +4,8 @@
 //! 2. Read the manifest, or begin a new database.
 //! 3. Start a new manifest with the next epoch: a file whose tail a crash may have torn is never
 //!    appended to.
-//! 4. Delete tables that the manifest does not name: a crash left them before they were installed.
+//! 4. Delete tables that the manifest does not name: a crash left them before they were installed,
+//!    or before they were deleted.
 //! 5. Replay the log in sequence order into memtables, skipping what tables already hold.
 //! 6. Put the parts together.
 //!
@@ -40,7 +41,12 @@ use sluice_env::{
     sync::{Arc, PoisonError},
 };
 use sluice_wal::{FrameRef, RecoveryMode, Wal, WalOptions};
-use std::{collections::HashMap, io, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// Opens the database in `dir`. Background threads are not started yet.
 pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Core>> {
@@ -83,11 +89,14 @@ fn assemble(dir: &Path, options: &Options) -> Result<Arc<Core>> {
     let used_up = "epochs are used up: copy the data into a new directory";
     state.epoch = epoch.ok_or_else(|| Error::new(ErrorKind::Unsupported, used_up))?;
     let store = TableStore::new(Arc::clone(&fs), dir, options);
-    check_tables(&*fs, dir, &state, &store)?;
+    let strays = check_tables(&*fs, dir, &state, &store)?;
     let files = Arc::new(FileNumbers::new(state.next_file));
     let manifest_no = files.next();
     state.next_file = files.peek();
-    let manifest = ManifestWriter::create(fs, dir, manifest_no, &state)?;
+    let manifest = ManifestWriter::create(Arc::clone(&fs), dir, manifest_no, &state)?;
+    // Not earlier: the last edits may have been read from the page cache alone, and what they let go
+    // of is what a power cut would need again. One that stays is removed by the next opening.
+    strays.iter().for_each(|path| drop(fs.remove_file(path)));
     let replay = Replay::new(options, store, Arc::clone(&files), state, manifest, recovery)?;
     replay.run(dir)
 }
@@ -122,15 +131,15 @@ fn prepare_directory(fs: &dyn Fs, dir: &Path, create: bool) -> Result<Box<dyn Fi
     })
 }
 
-/// Gives every table its file, refuses when one is missing, deletes those nobody names.
+/// Gives every table its file, refuses when one is missing, and finds those that nobody names.
 fn check_tables(
     fs: &dyn Fs,
     dir: &Path,
     state: &VersionState,
     store: &Arc<TableStore>,
-) -> Result<()> {
+) -> Result<Vec<PathBuf>> {
     let names = fs.read_dir(dir).map_err(|e| Error::io(format!("list {}", dir.display()), e))?;
-    let mut present: HashMap<_, _> = names
+    let mut present: BTreeMap<_, _> = names
         .iter()
         .filter_map(|name| match FileName::parse(name) {
             Some(FileName::Table(file)) => Some((file, name)),
@@ -147,15 +156,15 @@ fn check_tables(
             ));
         }
     }
-    for name in present.values() {
-        sluice_env::probe!("recovery: a table that nobody names");
-        // A crash came between writing it and naming it, or before deleting it.
-        drop(fs.remove_file(&dir.join(name)));
-    }
     for cf in state.cfs.values() {
         tables::adopt(&cf.version, store);
     }
-    Ok(())
+    // A crash came between writing it and naming it, or before deleting it.
+    let strays: Vec<PathBuf> = present.values().map(|name| dir.join(name)).collect();
+    if !strays.is_empty() {
+        sluice_env::probe!("recovery: a table that nobody names");
+    }
+    Ok(strays)
 }
 
 /// One family while the log is replayed.
