@@ -3,6 +3,7 @@
 //! ```text
 //! what: the directory is not synced before a flush is reported
 //! file: crates/engine/src/flush/install.rs
+//! first: loom                        (optional: the check to begin with)
 //! --- old
 //! (text that is there exactly once)
 //! --- new
@@ -42,6 +43,8 @@ struct Mutant {
     name: String,
     what: String,
     file: String,
+    /// The check to begin with: the one that is known to catch it.
+    first: Option<String>,
     old: String,
     new: String,
 }
@@ -79,11 +82,13 @@ fn checks(seeds: u64, slow: bool) -> Vec<Check> {
                 "",
                 400,
             ),
+            check("damaged files", "test -q -p sluicedb --test damage", "", 600),
+            check("gates and waits", "test -q -p sluicedb --test gate --test waits", "", 600),
             check(
                 "tests of the engine",
                 "test -q -p sluicedb --no-fail-fast --lib --tests",
                 "",
-                600,
+                900,
             ),
             check(
                 "loom",
@@ -175,7 +180,10 @@ fn examine(
     let changed = source.replacen(&mutant.old, &mutant.new, 1);
     // What is in the server no check of the engine can see.
     let server = mutant.file.starts_with("crates/server/");
-    for check in checks.iter().filter(|check| !server || check.sees_server()) {
+    let mut order: Vec<&Check> =
+        checks.iter().filter(|check| !server || check.sees_server()).collect();
+    order.sort_by_key(|check| mutant.first.as_deref() != Some(check.name));
+    for check in order {
         if !passed.contains(&check.name) {
             let ended = attempt(check, copy, "unchanged")?;
             if ended.success != Some(true) {
@@ -281,6 +289,7 @@ fn parse(path: &Path) -> io::Result<Mutant> {
         name: name.unwrap_or_default(),
         what: field("what:")?,
         file: field("file:")?,
+        first: field("first:").ok(),
         old: old.to_owned(),
         new: new.to_owned(),
     })
@@ -289,6 +298,15 @@ fn parse(path: &Path) -> io::Result<Mutant> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_first_check_exists() {
+        let checks = checks(1, true);
+        for mutant in read_all().expect("the mutants can be read") {
+            let is_there = |name: &String| checks.iter().any(|check| check.name == name);
+            assert!(mutant.first.as_ref().is_none_or(is_there), "{}", mutant.name);
+        }
+    }
 
     #[test]
     fn every_mutant_still_fits_the_source() {
