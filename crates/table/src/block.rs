@@ -138,6 +138,22 @@ impl Block {
         }
     }
 
+    /// [`Block::move_cursor`] where the schema is known to be the whole key: scans end up here, so
+    /// the other case stays out of the way.
+    #[inline]
+    pub fn move_whole_key(&self, cursor: &mut KeyCursor, row: usize) {
+        match &self.keys {
+            Keys::Whole(keys, _) => cursor.move_to(keys, &self.bytes, row),
+            Keys::Fields(_) => self.move_fields(cursor, row),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn move_fields(&self, cursor: &mut KeyCursor, row: usize) {
+        self.move_cursor(cursor, row);
+    }
+
     /// Whether `row` has the user key of the row before it.
     #[inline]
     pub fn is_same_key(&self, row: usize) -> bool {

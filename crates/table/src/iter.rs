@@ -131,9 +131,9 @@ impl TableIter {
     #[inline]
     pub fn key(&self) -> &[u8] {
         match &self.block {
-            Some(_) if self.valid && !self.fields => self.cursor.key(),
-            Some(block) if self.valid => self.late.get(block, self.row),
-            _ => &[],
+            _ if !self.valid => &[],
+            Some(block) if self.fields => self.late.get(block, self.row),
+            _ => self.cursor.key(),
         }
     }
 
@@ -289,7 +289,7 @@ impl TableIter {
                 if self.fields {
                     self.late.forget();
                 } else {
-                    block.move_cursor(&mut self.cursor, row);
+                    block.move_whole_key(&mut self.cursor, row);
                 }
                 self.row = row;
                 true
