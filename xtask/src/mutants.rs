@@ -17,6 +17,7 @@
 
 use crate::tools::{Ended, cargo, root, run as start};
 use std::{
+    collections::HashSet,
     fs, io,
     path::{Path, PathBuf},
     process::Command,
@@ -152,8 +153,10 @@ fn fresh_copy(copy: &Path) -> io::Result<()> {
         .current_dir(&root)
         .args(["ls-files", "--cached", "--others", "--exclude-standard", "-z"])
         .output()?;
-    for name in String::from_utf8_lossy(&listed.stdout).split('\0').filter(|name| !name.is_empty())
-    {
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let names: HashSet<&str> = listed.split('\0').filter(|name| !name.is_empty()).collect();
+    remove_others(copy, copy, &names)?;
+    for name in names {
         let (from, to) = (root.join(name), copy.join(name));
         if !from.is_file() {
             continue;
@@ -165,6 +168,21 @@ fn fresh_copy(copy: &Path) -> io::Result<()> {
         }
         fs::create_dir_all(to.parent().unwrap_or(copy))?;
         fs::write(&to, bytes)?;
+    }
+    Ok(())
+}
+
+/// Removes the files under `folder` that the source does not have any more.
+fn remove_others(copy: &Path, folder: &Path, names: &HashSet<&str>) -> io::Result<()> {
+    let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.strip_prefix(copy).unwrap_or(&path).to_string_lossy().into_owned();
+        if path.is_dir() {
+            remove_others(copy, &path, names)?;
+        } else if !names.contains(name.as_str()) && name != "Cargo.lock" {
+            fs::remove_file(&path)?;
+        }
     }
     Ok(())
 }
