@@ -3,6 +3,7 @@
 //! ```text
 //! what: the directory is not synced before a flush is reported
 //! file: crates/engine/src/flush/install.rs
+//! first: loom                        (optional: the check to begin with)
 //! --- old
 //! (text that is there exactly once)
 //! --- new
@@ -16,6 +17,7 @@
 
 use crate::tools::{Ended, cargo, root, run as start};
 use std::{
+    collections::HashSet,
     fs, io,
     path::{Path, PathBuf},
     process::Command,
@@ -42,6 +44,8 @@ struct Mutant {
     name: String,
     what: String,
     file: String,
+    /// The check to begin with: the one that is known to catch it.
+    first: Option<String>,
     old: String,
     new: String,
 }
@@ -79,11 +83,13 @@ fn checks(seeds: u64, slow: bool) -> Vec<Check> {
                 "",
                 400,
             ),
+            check("damaged files", "test -q -p sluicedb --test damage", "", 600),
+            check("gates and waits", "test -q -p sluicedb --test gate --test waits", "", 600),
             check(
                 "tests of the engine",
                 "test -q -p sluicedb --no-fail-fast --lib --tests",
                 "",
-                600,
+                900,
             ),
             check(
                 "loom",
@@ -147,8 +153,10 @@ fn fresh_copy(copy: &Path) -> io::Result<()> {
         .current_dir(&root)
         .args(["ls-files", "--cached", "--others", "--exclude-standard", "-z"])
         .output()?;
-    for name in String::from_utf8_lossy(&listed.stdout).split('\0').filter(|name| !name.is_empty())
-    {
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let names: HashSet<&str> = listed.split('\0').filter(|name| !name.is_empty()).collect();
+    remove_others(copy, copy, &names)?;
+    for name in names {
         let (from, to) = (root.join(name), copy.join(name));
         if !from.is_file() {
             continue;
@@ -164,6 +172,21 @@ fn fresh_copy(copy: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Removes the files under `folder` that the source does not have any more.
+fn remove_others(copy: &Path, folder: &Path, names: &HashSet<&str>) -> io::Result<()> {
+    let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.strip_prefix(copy).unwrap_or(&path).to_string_lossy().into_owned();
+        if path.is_dir() {
+            remove_others(copy, &path, names)?;
+        } else if !names.contains(name.as_str()) && name != "Cargo.lock" {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
 fn examine(
     mutant: &Mutant,
     copy: &Path,
@@ -175,7 +198,10 @@ fn examine(
     let changed = source.replacen(&mutant.old, &mutant.new, 1);
     // What is in the server no check of the engine can see.
     let server = mutant.file.starts_with("crates/server/");
-    for check in checks.iter().filter(|check| !server || check.sees_server()) {
+    let mut order: Vec<&Check> =
+        checks.iter().filter(|check| !server || check.sees_server()).collect();
+    order.sort_by_key(|check| mutant.first.as_deref() != Some(check.name));
+    for check in order {
         if !passed.contains(&check.name) {
             let ended = attempt(check, copy, "unchanged")?;
             if ended.success != Some(true) {
@@ -281,6 +307,7 @@ fn parse(path: &Path) -> io::Result<Mutant> {
         name: name.unwrap_or_default(),
         what: field("what:")?,
         file: field("file:")?,
+        first: field("first:").ok(),
         old: old.to_owned(),
         new: new.to_owned(),
     })
@@ -289,6 +316,15 @@ fn parse(path: &Path) -> io::Result<Mutant> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_first_check_exists() {
+        let checks = checks(1, true);
+        for mutant in read_all().expect("the mutants can be read") {
+            let is_there = |name: &String| checks.iter().any(|check| check.name == name);
+            assert!(mutant.first.as_ref().is_none_or(is_there), "{}", mutant.name);
+        }
+    }
 
     #[test]
     fn every_mutant_still_fits_the_source() {

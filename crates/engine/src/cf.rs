@@ -1,7 +1,10 @@
 //! [`ColumnFamily`]: a caller's handle on a named key space. A name and two numbers; the state it
 //! stands for lives in [`crate::read_state`].
 
+use crate::CfOptions;
 use sluice_base::CfId;
+use sluice_env::sync::{Mutex, PoisonError};
+use sluice_table::KeySchema;
 use std::sync::Arc;
 
 /// A handle on one column family: cheap to clone, valid as long as its [`crate::Db`] is open.
@@ -25,6 +28,9 @@ struct Inner {
     name: String,
     slot: usize,
     wal: bool,
+    /// How the next tables are written. A leaf lock, taken by flush and compaction once a table; no
+    /// read or write of the family comes here.
+    key_schema: Mutex<Arc<KeySchema>>,
     owner: Arc<DbId>,
 }
 
@@ -48,11 +54,27 @@ impl ColumnFamily {
         id: CfId,
         name: &str,
         slot: usize,
-        wal: bool,
+        options: &CfOptions,
         owner: &Arc<DbId>,
     ) -> ColumnFamily {
-        let owner = Arc::clone(owner);
-        ColumnFamily(Arc::new(Inner { id, name: name.to_owned(), slot, wal, owner }))
+        let schema = options.key_schema.clone().unwrap_or_else(KeySchema::whole_key);
+        ColumnFamily(Arc::new(Inner {
+            id,
+            name: name.to_owned(),
+            slot,
+            wal: options.wal,
+            key_schema: Mutex::new(Arc::new(schema)),
+            owner: Arc::clone(owner),
+        }))
+    }
+
+    /// How tables of the family are written now: [`crate::CfOptions::key_schema`].
+    pub fn key_schema(&self) -> Arc<KeySchema> {
+        Arc::clone(&self.0.key_schema.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set_key_schema(&self, schema: KeySchema) {
+        *self.0.key_schema.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(schema);
     }
 
     /// Whether its writes are logged: [`crate::CfOptions::wal`].
@@ -87,6 +109,6 @@ impl ColumnFamily {
 
     #[cfg(test)]
     pub(crate) fn for_test(id: u32, slot: usize, owner: &Arc<DbId>) -> ColumnFamily {
-        ColumnFamily::new(CfId(id), "test", slot, true, owner)
+        ColumnFamily::new(CfId(id), "test", slot, &CfOptions::default(), owner)
     }
 }

@@ -9,7 +9,7 @@
 //!    checkpoints, the room's, the reserve's (held across its file's calls: only background work
 //!    takes it);
 //! 5. the log's own locks;
-//! 6. those of `events/`, held for pushes only.
+//! 6. those of `events/`, held for pushes only, and the key schema of a family: one load or store.
 //!
 //! Readers take none of them.
 

@@ -2,6 +2,7 @@
 
 use sluice_base::{Error, Result};
 use sluice_env::Env;
+use sluice_table::KeySchema;
 use std::time::Duration;
 
 const MIB: u64 = 1 << 20;
@@ -327,11 +328,16 @@ pub struct CfOptions {
     /// logged is acknowledged at [`Ack::Memory`] whatever was asked for, except that
     /// [`Ack::Disk`] is refused. Default: true.
     pub wal: bool,
+    /// How the family's keys split into columns in the tables written from now on; it changes size
+    /// and speed, never the order or a byte of a key. Each table knows its own, so
+    /// [`crate::Db::set_key_schema`] may change it at any time. A build that does not know
+    /// key schemas does not open a database in which one was ever set. Default: none, keys are written whole.
+    pub key_schema: Option<KeySchema>,
 }
 
 impl Default for CfOptions {
     fn default() -> CfOptions {
-        CfOptions { memtable_bytes: None, wal: true }
+        CfOptions { memtable_bytes: None, wal: true, key_schema: None }
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
     commit::{self, Account, CommitState, ENTRY_OVERHEAD_BYTES},
     core::{Core, FileNumbers, Parts},
     events::{Hub, LogEvents},
-    flush::{self, FlushReason},
+    flush::{self, FlushReason, TableTarget},
     manifest::{self, FileName, ManifestWriter},
     memtable::Memtable,
     options::Background,
@@ -229,7 +229,7 @@ impl<'a> Replay<'a> {
             let own = cf_options.memtable_bytes;
             replay.slots.insert(cf.id, slot);
             replay.families.push(Family {
-                handle: ColumnFamily::new(cf.id, &cf.name, slot, cf_options.wal, &owner),
+                handle: ColumnFamily::new(cf.id, &cf.name, slot, &cf_options, &owner),
                 active: Arc::new(Memtable::new(slot as u64)),
                 account: Account::new(own, options.memtable_bytes),
                 sealed: Vec::new(),
@@ -386,8 +386,9 @@ impl<'a> Replay<'a> {
                 let (store, options) = (&self.store, self.options);
                 let file = self.files.next();
                 let table = &sealed.memtable;
+                let target = TableTarget { file, schema: family.handle.key_schema(), bottom };
                 let written =
-                    flush::write_memtable(store, options, table, file, &stripes, bottom, created)?;
+                    flush::write_memtable(store, options, table, target, &stripes, created)?;
                 bottom &= written.table.is_none();
                 cf_edit.added.extend(written.table.map(|table| (Level(0), table)));
                 for (id, delta) in sealed.memtable.counter_deltas() {

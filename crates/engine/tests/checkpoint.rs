@@ -289,7 +289,7 @@ fn the_copy_is_a_whole_database_and_goes_its_own_way() {
         let label = format!("seed {seed}");
         let mut model = Model::new();
         let db = bench.open("/db");
-        let rare = CfOptions { memtable_bytes: Some(12_345), wal: false };
+        let rare = CfOptions { memtable_bytes: Some(12_345), wal: false, ..CfOptions::default() };
         let rare = db.create_column_family("rare", rare).unwrap();
         let unlogged = WriteOptions { ack: Ack::Memory, ..WriteOptions::default() };
         let mut batch = WriteBatch::new();

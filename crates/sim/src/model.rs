@@ -9,7 +9,7 @@
 //! which unlogged ones; all logged writes before U are there too. Both are at least their floors
 //! (P2, P3), which differ for a kill and for a power cut.
 
-use sluicedb::{CfId, SeqNo};
+use sluicedb::{CfId, KeySchema, SeqNo};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -45,6 +45,8 @@ impl Change {
 pub struct Family {
     pub name: String,
     pub wal: bool,
+    /// The key schema of its next tables; `None` when a call that was to change it failed.
+    pub schema: Option<KeySchema>,
     /// False: a call that was to create or to drop it failed, so that it may or may not be there
     /// after the next opening.
     pub sure: bool,

@@ -99,6 +99,8 @@ words! {
         Rotate = "rotate",
         Create = "create",
         Drop = "drop",
+        /// Another key schema for the next tables of a family.
+        Schema = "schema",
         Compact = "compact",
         Checkpoint = "checkpoint",
         Snapshot = "snapshot",
@@ -145,6 +147,7 @@ impl Act {
             | Act::Resume
             | Act::Settle => 15,
             Act::Drop
+            | Act::Schema
             | Act::Compact
             | Act::Checkpoint
             | Act::Pause

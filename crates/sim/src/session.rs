@@ -15,7 +15,7 @@ use crate::{
 use sluice_env::{Failure, FaultFs, Op, Rng, Rule};
 use sluicedb::{
     Ack, CfId, CfOptions, CheckpointTicket, ColumnFamily, Db, Error, ErrorKind, FlushRequest,
-    FlushTicket, Position, WriteBatch, WriteOptions,
+    FlushTicket, KeySchema, Position, WriteBatch, WriteOptions,
 };
 use std::{
     collections::BTreeSet,
@@ -122,6 +122,7 @@ impl<'w> Session<'w> {
             Act::Rotate => drop(self.may_fail("rotate_log", self.db.rotate_log())),
             Act::Create => self.create(rng),
             Act::Drop => self.drop_family(rng),
+            Act::Schema => self.change_schema(rng),
             Act::Compact => {
                 let cf = self.family(rng);
                 let bounds = [b"k030".as_slice(), b"k090"].map(|key| rng.one_in(2).then_some(key));
@@ -381,13 +382,16 @@ impl<'w> Session<'w> {
         let options = CfOptions {
             memtable_bytes: rng.one_in(3).then(|| 4096 << rng.below(3)),
             wal: !rng.one_in(4),
+            key_schema: rng.one_in(2).then(|| schema(rng)),
         };
         let wal = options.wal;
+        let schema = options.key_schema.clone().unwrap_or_else(KeySchema::whole_key);
         let there = self.db.column_family(name).is_some();
         match self.db.create_column_family(name, options) {
             Ok(cf) => {
                 assert!(!there, "two families called {name}");
-                let family = Family { name: name.to_owned(), wal, sure: true };
+                let family =
+                    Family { name: name.to_owned(), wal, schema: Some(schema), sure: true };
                 self.world.model.families.insert(cf.id(), family);
                 self.world.model.now.rows.insert(cf.id(), Default::default());
             }
@@ -399,6 +403,26 @@ impl<'w> Session<'w> {
                 assert!(self.db.column_family(name).is_none(), "and is there: {error}");
                 self.world.maybe_created.push((name.to_owned(), wal));
             }
+        }
+    }
+
+    /// New tables of a family are written another way; what is read stays.
+    fn change_schema(&mut self, rng: &mut Rng) {
+        let cf = self.family(rng);
+        let schema = schema(rng);
+        let done = match self.db.set_key_schema(&cf, schema.clone()) {
+            Ok(()) => {
+                assert_eq!(*cf.key_schema(), schema);
+                true
+            }
+            Err(error) => {
+                assert!(self.excused(&error), "a key schema was not set: {error}");
+                false
+            }
+        };
+        if let Some(family) = self.world.model.families.get_mut(&cf.id()) {
+            // After a failure the manifest may hold it all the same.
+            family.schema = done.then_some(schema);
         }
     }
 
@@ -568,6 +592,22 @@ impl<'w> Session<'w> {
         }
         true
     }
+}
+
+/// A key schema: some that the keys below fit in part, some that none fits.
+fn schema(rng: &mut Rng) -> KeySchema {
+    let text = [
+        "key rest",
+        "lead fixed 1, number fixed 3",
+        "lead u8, first u8 desc, rest",
+        "lead u16, rest",
+        "lead fixed 2, last u16 desc",
+        "name escaped, rest",
+        "part counted u8, rest",
+        "id u64",
+    ];
+    let text = text[rng.below(text.len() as u64) as usize];
+    KeySchema::parse("sim", rng.below(3) as u32, text).expect("a key schema")
 }
 
 /// A key: mostly one of a few, sometimes an awkward one.

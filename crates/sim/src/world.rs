@@ -214,6 +214,11 @@ impl World {
             if let Some(family) = self.model.families.get_mut(&cf.id()) {
                 assert_eq!((cf.name(), cf.wal()), (&family.name[..], family.wal));
                 family.sure = true;
+                let schema = cf.key_schema();
+                match &family.schema {
+                    Some(known) => assert_eq!(*schema, *known, "P10: {}'s key schema", cf.name()),
+                    None => family.schema = Some((*schema).clone()),
+                }
                 continue;
             }
             let created = (cf.name().to_owned(), cf.wal());
@@ -224,7 +229,8 @@ impl World {
                 cf.name(),
                 cf.id()
             );
-            let family = Family { name: created.0, wal: created.1, sure: true };
+            let schema = Some((*cf.key_schema()).clone());
+            let family = Family { name: created.0, wal: created.1, schema, sure: true };
             self.model.families.insert(cf.id(), family);
         }
         let gone: Vec<_> = self

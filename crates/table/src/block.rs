@@ -12,19 +12,27 @@ use crate::{
     column::{Bitmap, Integers, KeyCursor, PrefixBytes, RawBytes},
     fault::Fault,
     format::{block_kind, role},
+    key_columns::KeyColumns,
     layout::Layout,
+    schema::KeySchema,
 };
 
 /// A data block, ready to be searched.
 pub struct Block {
     bytes: Box<[u8]>,
     rows: usize,
-    /// See [`PrefixBytes::bundle_heads`].
-    heads: Box<[u64]>,
-    keys: PrefixBytes,
+    keys: Keys,
     trailers: Integers,
     same_key: Bitmap,
     values: RawBytes,
+}
+
+/// The key columns, resolved once a block.
+enum Keys {
+    /// One column has the whole key, the other its [`PrefixBytes::bundle_heads`].
+    Whole(PrefixBytes, Box<[u64]>),
+    /// Behind a pointer: it is three times as large.
+    Fields(Box<KeyColumns>),
 }
 
 impl std::fmt::Debug for Block {
@@ -34,12 +42,26 @@ impl std::fmt::Debug for Block {
     }
 }
 
+impl Keys {
+    fn has_role(&self, of: u8) -> bool {
+        match self {
+            Keys::Whole(..) => of == role::KEY_FIELD,
+            Keys::Fields(columns) => columns.has_role(of),
+        }
+    }
+}
+
 impl Block {
-    /// Parses and checks an unpacked payload.
-    pub fn parse(bytes: Box<[u8]>) -> Result<Block, Fault> {
+    /// Parses and checks an unpacked payload, whose keys were split by `schema`.
+    pub fn parse(bytes: Box<[u8]>, schema: &KeySchema) -> Result<Block, Fault> {
         let layout = Layout::parse(&bytes, block_kind::DATA)?;
         let rows = layout.rows;
-        let keys = PrefixBytes::parse(&bytes, layout.required(role::KEY_FIELD)?, rows)?;
+        let keys = if schema.is_whole_key() {
+            let keys = PrefixBytes::parse(&bytes, layout.required(role::KEY_FIELD)?, rows)?;
+            Keys::Whole(keys, keys.bundle_heads(&bytes))
+        } else {
+            Keys::Fields(Box::new(KeyColumns::parse(&bytes, &layout, schema)?))
+        };
         let trailers = Integers::parse(&bytes, layout.required(role::TRAILER)?, rows)?;
         let values = RawBytes::parse(&bytes, layout.required(role::VALUE)?, rows)?;
         let same_key = match layout.column(role::SAME_KEY) {
@@ -48,7 +70,8 @@ impl Block {
         };
         for column in layout.columns() {
             match column.role {
-                role::KEY_FIELD | role::TRAILER | role::VALUE | role::SAME_KEY => {}
+                role::TRAILER | role::VALUE | role::SAME_KEY => {}
+                other if keys.has_role(other) => {}
                 // Reserved columns may be there as long as they say "nothing".
                 role::EXPIRY if Integers::parse(&bytes, column, rows)?.constant() == Some(0) => {}
                 role::VALUE_POINTER if Bitmap::parse(&bytes, column, rows)?.is_empty() => {}
@@ -58,8 +81,7 @@ impl Block {
                 }
             }
         }
-        let heads = keys.bundle_heads(&bytes);
-        let block = Block { bytes, rows, heads, keys, trailers, same_key, values };
+        let block = Block { bytes, rows, keys, trailers, same_key, values };
         let checked = if trailers.constant().is_some() { 1 } else { rows };
         for row in 0..checked {
             let trailer = block.trailer(row);
@@ -79,7 +101,11 @@ impl Block {
 
     /// What the block weighs in a cache: its bytes and the descriptors.
     pub fn memory_bytes(&self) -> usize {
-        self.bytes.len() + self.heads.len() * 8 + size_of::<Block>() + 64
+        let keys = match &self.keys {
+            Keys::Whole(_, heads) => heads.len() * 8,
+            Keys::Fields(columns) => size_of::<KeyColumns>() + columns.memory_bytes(),
+        };
+        self.bytes.len() + keys + size_of::<Block>() + 64
     }
 
     #[inline]
@@ -106,7 +132,26 @@ impl Block {
 
     #[inline]
     pub fn move_cursor(&self, cursor: &mut KeyCursor, row: usize) {
-        cursor.move_to(&self.keys, &self.bytes, row);
+        match &self.keys {
+            Keys::Whole(keys, _) => cursor.move_to(keys, &self.bytes, row),
+            Keys::Fields(columns) => columns.move_cursor(cursor, &self.bytes, row),
+        }
+    }
+
+    /// [`Block::move_cursor`] where the schema is known to be the whole key: scans end up here, so
+    /// the other case stays out of the way.
+    #[inline]
+    pub fn move_whole_key(&self, cursor: &mut KeyCursor, row: usize) {
+        match &self.keys {
+            Keys::Whole(keys, _) => cursor.move_to(keys, &self.bytes, row),
+            Keys::Fields(_) => self.move_fields(cursor, row),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn move_fields(&self, cursor: &mut KeyCursor, row: usize) {
+        self.move_cursor(cursor, row);
     }
 
     /// Whether `row` has the user key of the row before it.
@@ -125,7 +170,10 @@ impl Block {
     /// when all are before.
     #[inline]
     pub fn find(&self, key: &[u8], trailer: Trailer) -> (usize, bool) {
-        let (row, equal) = self.keys.find(&self.bytes, &self.heads, key);
+        let (row, equal) = match &self.keys {
+            Keys::Whole(keys, heads) => keys.find(&self.bytes, heads, key),
+            Keys::Fields(columns) => columns.find(&self.bytes, key),
+        };
         if !equal || self.trailer(row) <= trailer {
             return (row, equal);
         }

@@ -3,12 +3,16 @@
 //!
 //! Per row: two copies, a few integers, no allocation. Columns are written at the end of the block.
 
+use std::sync::Arc;
+
 use sluice_base::{Kind, Trailer};
 
 use crate::{
     column::{PrefixBytesBuilder, encode_bitmap, encode_integers, encode_raw_bytes_head},
     format::{block_kind, encoding, role},
+    key_columns::KeyColumnsBuilder,
     layout::LayoutWriter,
+    schema::KeySchema,
 };
 
 /// Upper bound of what a row costs besides its key and value: trailer delta (8 bytes at most, 4 in
@@ -18,10 +22,17 @@ const ROW_BYTES: usize = 9;
 /// Header, directory of four columns, column heads, one bundle more than rows / 16.
 const FIXED_BYTES: usize = 80;
 
+/// The keys of a block; which it is, the table's schema says once.
+#[derive(Debug)]
+enum Keys {
+    Whole(PrefixBytesBuilder),
+    Fields(Box<KeyColumnsBuilder>),
+}
+
 /// Collects the rows of one data block.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct BlockBuilder {
-    keys: PrefixBytesBuilder,
+    keys: Keys,
     trailers: Vec<u64>,
     values: Vec<u8>,
     value_ends: Vec<u32>,
@@ -29,8 +40,26 @@ pub struct BlockBuilder {
 }
 
 impl BlockBuilder {
+    /// A builder of blocks whose keys are split by `schema`.
+    pub fn new(schema: &Arc<KeySchema>) -> BlockBuilder {
+        BlockBuilder {
+            keys: if schema.is_whole_key() {
+                Keys::Whole(PrefixBytesBuilder::default())
+            } else {
+                Keys::Fields(Box::new(KeyColumnsBuilder::new(Arc::clone(schema))))
+            },
+            trailers: Vec::new(),
+            values: Vec::new(),
+            value_ends: Vec::new(),
+            tombstones: 0,
+        }
+    }
+
     pub fn clear(&mut self) {
-        self.keys.clear();
+        match &mut self.keys {
+            Keys::Whole(keys) => keys.clear(),
+            Keys::Fields(columns) => columns.clear(),
+        }
         self.trailers.clear();
         self.values.clear();
         self.value_ends.clear();
@@ -48,13 +77,21 @@ impl BlockBuilder {
     }
 
     pub fn last_key(&self) -> &[u8] {
-        self.keys.last()
+        match &self.keys {
+            Keys::Whole(keys) => keys.last(),
+            Keys::Fields(columns) => columns.last(),
+        }
     }
 
     /// About how many bytes the payload would have now. Never far below the truth.
     #[inline]
     pub fn estimated_bytes(&self) -> usize {
-        FIXED_BYTES + self.keys.encoded_bytes_max() + self.values.len() + self.rows() * ROW_BYTES
+        let keys = match &self.keys {
+            Keys::Whole(keys) => keys.encoded_bytes_max(),
+            // A directory entry each; the offsets of a key in ROW_BYTES are not needed.
+            Keys::Fields(columns) => columns.columns() * 8 + columns.encoded_bytes_max(),
+        };
+        FIXED_BYTES + keys + self.values.len() + self.rows() * ROW_BYTES
     }
 
     /// Adds a row. `shared` is how many bytes its key shares with the key before, `same` whether
@@ -75,7 +112,10 @@ impl BlockBuilder {
         trailer: Trailer,
         value_bytes: usize,
     ) {
-        self.keys.push(key, shared, same);
+        match &mut self.keys {
+            Keys::Whole(keys) => keys.push(key, shared, same),
+            Keys::Fields(columns) => columns.push(key, shared, same),
+        }
         self.trailers.push(trailer.0);
         self.value_ends.push((self.values.len() + value_bytes) as u32);
         self.tombstones += u64::from(trailer.0 as u8 == Kind::Delete as u8);
@@ -83,15 +123,35 @@ impl BlockBuilder {
 
     /// Appends the payload.
     pub fn encode(&mut self, out: &mut Vec<u8>) {
-        let mut layout = LayoutWriter::begin(out, block_kind::DATA, self.rows(), 4);
-        layout.column(out, role::KEY_FIELD, encoding::PREFIX_BYTES);
-        self.keys.encode(out);
+        #[cfg(debug_assertions)]
+        let start = out.len();
+        let columns = match &self.keys {
+            Keys::Whole(_) => 1,
+            Keys::Fields(columns) => columns.columns(),
+        };
+        let rows = self.rows();
+        let mut layout = LayoutWriter::begin(out, block_kind::DATA, rows, columns + 3);
+        match &mut self.keys {
+            Keys::Whole(keys) => {
+                layout.column(out, role::KEY_FIELD, encoding::PREFIX_BYTES);
+                keys.encode(out);
+            }
+            Keys::Fields(columns) => columns.encode(&mut layout, out),
+        }
         layout.column(out, role::TRAILER, encoding::INTEGERS);
         encode_integers(&self.trailers, out);
         layout.column(out, role::SAME_KEY, encoding::BITMAP);
-        encode_bitmap(self.keys.same_words(), out);
+        let same = match &self.keys {
+            Keys::Whole(keys) => keys.same_words(),
+            Keys::Fields(columns) => columns.same_words(),
+        };
+        encode_bitmap(same, out);
         layout.column(out, role::VALUE, encoding::RAW_BYTES);
         encode_raw_bytes_head(&self.value_ends, out);
         out.extend_from_slice(&self.values);
+        #[cfg(debug_assertions)]
+        if let Keys::Fields(columns) = &self.keys {
+            columns.check(&out[start..]);
+        }
     }
 }

@@ -45,15 +45,14 @@ impl Table {
         {
             writeln!(out, "  {name}: offset {}, {} bytes", handle.offset, handle.bytes)?;
         }
-        let schema = &properties.schema;
+        let schema = self.schema();
         writeln!(
             out,
-            "  schema: {} version {} hash {:016x}",
-            schema.name, schema.version, footer.schema_hash
+            "  key schema: {} version {} ({schema}) hash {:016x}",
+            schema.name(),
+            schema.version(),
+            footer.schema_hash
         )?;
-        for field in &schema.fields {
-            writeln!(out, "    field {} kind {}", field.name, field.kind)?;
-        }
         writeln!(out, "properties:")?;
         for (name, number) in [
             ("file number", properties.file_no.0),
@@ -122,7 +121,11 @@ impl Table {
         let _ = writeln!(out, "data: {raw} bytes unpacked, {stored} stored");
         let _ = writeln!(out, "  heads: {heads} bytes, {:.2} an entry", heads as f64 / entries);
         for (role, bytes) in columns {
-            let name = role::name(role);
+            let field = role.wrapping_sub(role::KEY_FIELD);
+            let name = match self.properties().schema.fields.get(usize::from(field)) {
+                Some(field) => format!("key {}", field.name),
+                None => role::name(role).to_owned(),
+            };
             let _ =
                 writeln!(out, "  {name}: {bytes} bytes, {:.2} an entry", bytes as f64 / entries);
         }

@@ -49,6 +49,8 @@ pub mod encoding {
     pub const RAW_BYTES: u8 = 2;
     pub const INTEGERS: u8 = 3;
     pub const BITMAP: u8 = 4;
+    pub const DICTIONARY: u8 = 5;
+    pub const EXCEPTIONS: u8 = 6;
 }
 
 /// What a column means (directory byte 0). Roles ascend inside a block, so the value column, which
@@ -56,6 +58,8 @@ pub mod encoding {
 pub mod role {
     /// Field 0 of the key schema; field `n` is `KEY_FIELD + n`, up to 62.
     pub const KEY_FIELD: u8 = 0x01;
+    /// Whole keys of the rows that do not split under the key schema.
+    pub const EXCEPTION: u8 = 0x3f;
     pub const TRAILER: u8 = 0x40;
     pub const SAME_KEY: u8 = 0x41;
     /// Expiry in milliseconds since 1970; absent: no row expires. Reserved.
@@ -77,6 +81,8 @@ pub mod role {
     pub fn name(role: u8) -> &'static str {
         match role {
             KEY_FIELD => "key",
+            0x02..EXCEPTION => "key field",
+            EXCEPTION => "exception",
             TRAILER => "trailer",
             SAME_KEY => "same_key",
             EXPIRY => "expiry",

@@ -10,7 +10,7 @@ use sluice_env::{Fs, MemFs};
 use crate::{
     BlockCache, DumpOptions, IterOptions, Table, TableIter,
     block::Block,
-    column::{Bitmap, Column, Integers, KeyCursor, PrefixBytes, RawBytes},
+    column::{Bitmap, Column, Dictionary, Exceptions, Integers, KeyCursor, PrefixBytes, RawBytes},
     envelope,
     filter::{Filter, filter_hash},
     footer::Footer,
@@ -18,8 +18,12 @@ use crate::{
     index::{Handle, Index},
     layout::Layout,
     properties::Properties,
-    schema::Schema,
+    schema::{KeySchema, Schema},
 };
+
+pub mod samples;
+
+pub use crate::schema::sample;
 
 /// Most rows that are read one by one: constant columns may claim four billion.
 const ROWS_MAX: usize = 4096;
@@ -41,8 +45,13 @@ pub fn block(bytes: &[u8]) -> bool {
     if let Ok(filter) = &filter {
         filter.may_contain(filter_hash(bytes));
     }
-    let data = Block::parse(payload);
-    if let Ok(data) = &data {
+    let mut data = Block::parse(payload.clone(), &KeySchema::whole_key()).ok();
+    for text in samples::SCHEMAS {
+        // Blocks do not say their schema; at most one of these has the columns.
+        let schema = KeySchema::parse("sample", 1, text).expect("a schema");
+        data = data.or_else(|| Block::parse(payload.clone(), &schema).ok());
+    }
+    if let Some(data) = &data {
         let mut cursor = KeyCursor::new();
         for row in 0..data.rows().min(ROWS_MAX) {
             data.move_cursor(&mut cursor, row);
@@ -54,14 +63,14 @@ pub fn block(bytes: &[u8]) -> bool {
         let _ = data.find(b"", Trailer(u64::MAX));
         let _ = data.find(bytes, Trailer(0));
     }
-    opened.is_ok() || index.is_ok() || filter.is_ok() || data.is_ok()
+    opened.is_ok() || index.is_ok() || filter.is_ok() || data.is_some()
 }
 
 /// A column: the first byte chooses the encoding, the next two the number of rows.
 pub fn column(bytes: &[u8]) -> bool {
     let Some((head, body)) = bytes.split_first_chunk::<3>() else { return false };
     let rows = usize::from(u16::from_le_bytes([head[1], head[2]])).max(1);
-    let encoding = head[0] % 5;
+    let encoding = head[0] % 7;
     let Ok(end) = u32::try_from(body.len()) else { return false };
     let column = Column { role: 1, encoding, start: 0, end };
     let shown = rows.min(ROWS_MAX);
@@ -94,6 +103,26 @@ pub fn column(bytes: &[u8]) -> bool {
                 let _ = integers.get(body, row);
             }
         }
+        encoding::DICTIONARY => {
+            let Ok(strings) = Dictionary::parse(body, &column, rows) else { return false };
+            for row in 0..shown {
+                let (code, found) = strings.find(body, strings.get(body, row));
+                assert!(found && code == strings.codes().get(body, row));
+            }
+            let _ = strings.find(body, body);
+        }
+        encoding::EXCEPTIONS => {
+            let Ok(keys) = Exceptions::parse(body, &column, rows) else { return false };
+            let mut key = Vec::new();
+            for row in 0..shown {
+                if let Some(index) = keys.index(body, row) {
+                    key.clear();
+                    keys.append_to(body, index, &mut key);
+                    assert!(keys.compare(body, index, &key).is_eq());
+                    let _ = keys.compare(body, index, body);
+                }
+            }
+        }
         _ => {
             let Ok(bitmap) = Bitmap::parse(body, &column, rows) else { return false };
             for row in 0..shown {
@@ -112,7 +141,7 @@ pub fn footer(bytes: &[u8]) -> bool {
     if let Ok(properties) = &properties {
         assert_eq!(Properties::decode(&properties.encode()).as_ref(), Ok(properties));
     }
-    let schema = Schema::decode(bytes);
+    let schema = descriptor(bytes);
     let footer = match bytes.last_chunk::<FOOTER_BYTES>() {
         Some(raw) => {
             let mut repaired = *raw;
@@ -123,7 +152,29 @@ pub fn footer(bytes: &[u8]) -> bool {
         }
         None => false,
     };
-    properties.is_ok() || schema.is_ok() || footer
+    properties.is_ok() || schema || footer
+}
+
+/// A schema's descriptor, and behind its length (one byte) a key to be split by it: what splits
+/// joins to the same bytes. True when there was a descriptor.
+fn descriptor(bytes: &[u8]) -> bool {
+    let whole = Schema::decode(bytes).is_ok();
+    let Some((&length, rest)) = bytes.split_first() else { return whole };
+    let Some((descriptor, key)) = rest.split_at_checked(usize::from(length)) else { return whole };
+    let Ok(schema) = Schema::decode(descriptor) else { return whole };
+    assert_eq!(schema.encode(), descriptor);
+    let Ok(schema) = KeySchema::from_descriptor(schema) else { return true };
+    if let Some(values) = schema.split(key) {
+        assert_eq!(schema.join(&values).as_deref().ok(), Some(key), "{schema}");
+    }
+    // A text is a schema or is refused; what it is prints as a text of the same.
+    let text = String::from_utf8_lossy(key);
+    for text in [&*text, &schema.to_string()] {
+        if let Ok(parsed) = KeySchema::parse("fuzz", 1, text) {
+            assert_eq!(KeySchema::parse("fuzz", 1, &parsed.to_string()).ok(), Some(parsed));
+        }
+    }
+    true
 }
 
 /// A whole table: open, both scans, gets, dump, verification. The first byte asks for the checksums
@@ -179,7 +230,7 @@ pub fn file(data: &[u8]) {
 }
 
 /// Puts the checksums of a table right as far as its own offsets lead.
-fn repair(bytes: &mut [u8]) {
+pub fn repair(bytes: &mut [u8]) {
     let Some(footer_at) = bytes.len().checked_sub(FOOTER_BYTES) else { return };
     let number = |bytes: &[u8], at: usize| {
         bytes

@@ -3,10 +3,14 @@
 //! States: *on a row* (`block` is there and `valid`), or *nowhere* (before the first move, past
 //! either end, after an error). Moves on an iterator that is nowhere do nothing and say false.
 //!
-//! The key lies in a buffer of the iterator's own, of which a move rewrites only the suffix; the
-//! value is borrowed from the block, and not touched before it is asked for.
+//! The key lies in a buffer of the iterator's own, of which a move rewrites only the suffix; under a
+//! key schema of several fields it is built when it is asked for first. The value is borrowed from
+//! the block, and not touched before it is asked for.
 
-use std::sync::Arc;
+use std::{
+    cell::{Cell, OnceCell},
+    sync::Arc,
+};
 
 use sluice_base::{Result, Trailer};
 
@@ -47,13 +51,58 @@ pub struct TableIter {
     row: usize,
     rows: usize,
     valid: bool,
+    /// The table's schema has several fields, so `late` has the key, else `cursor`.
+    fields: bool,
     cursor: KeyCursor,
+    late: LateKey,
+}
+
+/// The key of a row, built when it is asked for. The buffer is kept from row to row.
+#[derive(Default)]
+struct LateKey {
+    built: OnceCell<Box<KeyCursor>>,
+    /// Behind a pointer, as it goes to and fro.
+    spare: Cell<Option<Box<KeyCursor>>>,
+}
+
+impl std::fmt::Debug for LateKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LateKey").field("built", &self.built).finish_non_exhaustive()
+    }
+}
+
+impl LateKey {
+    /// Forgets the key, and keeps its buffer.
+    #[inline]
+    fn forget(&mut self) {
+        if let Some(cursor) = self.built.take() {
+            self.spare.set(Some(cursor));
+        }
+    }
+
+    fn leave_block(&mut self) {
+        self.forget();
+        if let Some(cursor) = self.spare.get_mut() {
+            cursor.leave_block();
+        }
+    }
+
+    #[inline]
+    fn get(&self, block: &Block, row: usize) -> &[u8] {
+        let build = || {
+            let mut cursor = self.spare.take().unwrap_or_default();
+            block.move_cursor(&mut cursor, row);
+            cursor
+        };
+        self.built.get_or_init(build).key()
+    }
 }
 
 impl TableIter {
     /// An iterator that is nowhere yet.
     pub fn new(table: Arc<Table>, options: IterOptions) -> TableIter {
         TableIter {
+            fields: !table.schema().is_whole_key(),
             table,
             fill_cache: options.fill_cache,
             readahead: (options.readahead_bytes > 0)
@@ -64,6 +113,7 @@ impl TableIter {
             rows: 0,
             valid: false,
             cursor: KeyCursor::new(),
+            late: LateKey::default(),
         }
     }
 
@@ -80,7 +130,11 @@ impl TableIter {
     /// The user key; empty when nowhere.
     #[inline]
     pub fn key(&self) -> &[u8] {
-        if self.valid { self.cursor.key() } else { &[] }
+        match &self.block {
+            _ if !self.valid => &[],
+            Some(block) if self.fields => self.late.get(block, self.row),
+            _ => self.cursor.key(),
+        }
     }
 
     /// The trailer; 0 when nowhere.
@@ -157,8 +211,8 @@ impl TableIter {
                 return Ok(self.settle(row));
             }
             // The block's end cannot tell: the next block may begin with the same key.
-            let before = self.cursor.key().to_vec();
-            if !self.next_block()? || self.cursor.key() != before {
+            let before = self.key().to_vec();
+            if !self.next_block()? || self.key() != before {
                 return Ok(self.valid);
             }
         }
@@ -223,6 +277,7 @@ impl TableIter {
         self.block = Some(block);
         self.at = at;
         self.cursor.leave_block();
+        self.late.leave_block();
         Ok(())
     }
 
@@ -231,7 +286,11 @@ impl TableIter {
     fn settle(&mut self, row: usize) -> bool {
         self.valid = match &self.block {
             Some(block) => {
-                block.move_cursor(&mut self.cursor, row);
+                if self.fields {
+                    self.late.forget();
+                } else {
+                    block.move_whole_key(&mut self.cursor, row);
+                }
                 self.row = row;
                 true
             }

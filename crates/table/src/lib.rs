@@ -64,6 +64,7 @@ pub mod format;
 pub mod fuzzing;
 mod index;
 mod iter;
+mod key_columns;
 mod layout;
 mod output;
 mod properties;
@@ -80,7 +81,10 @@ pub use filter::filter_hash;
 pub use index::BlockStats;
 pub use iter::{IterOptions, TableIter};
 pub use properties::Properties;
-pub use schema::{Schema, SchemaField};
+pub use schema::{
+    FieldType, FieldValue, IntWidth, KeySchema, KeySchemaBuilder, SCHEMA_FIELDS_MAX, Schema,
+    SchemaField,
+};
 pub use table::{PinnedValue, Table};
 pub use verify::VerifyReport;
 pub use writer::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, TableOptions, TableSummary, TableWriter};

@@ -23,7 +23,7 @@ use crate::{
     format::FOOTER_BYTES,
     index::{BlockStats, Handle, Index},
     properties::Properties,
-    schema::Schema,
+    schema::{KeySchema, Schema},
 };
 
 /// An open table. Shared as `Arc<Table>`.
@@ -39,12 +39,14 @@ pub struct Table {
     index: Index,
     filter: Option<Filter>,
     properties: Properties,
+    /// Resolved once, here: blocks are parsed with it.
+    schema: Arc<KeySchema>,
 }
 
 impl Table {
     /// Opens the table at `path`. A file that is cut, padded or damaged in what is read here is
-    /// [`ErrorKind::Corruption`], one of a newer format or another schema
-    /// [`ErrorKind::Unsupported`].
+    /// [`ErrorKind::Corruption`], one of a newer format or with key
+    /// fields that this build does not know [`ErrorKind::Unsupported`].
     pub fn open(
         fs: &Arc<dyn Fs>,
         path: &Path,
@@ -73,7 +75,8 @@ impl Table {
             )));
         }
         let properties = Properties::decode(&payload).map_err(at_properties)?;
-        check_schema(&properties.schema, footer.schema_hash).map_err(at_properties)?;
+        let schema =
+            resolve_schema(&properties.schema, footer.schema_hash).map_err(at_properties)?;
 
         let index_at = footer.index.offset;
         let index = Index::parse(read_payload(&*file, path, footer.index)?, footer.data_end())
@@ -99,6 +102,7 @@ impl Table {
             index,
             filter,
             properties,
+            schema: Arc::new(schema),
         })
     }
 
@@ -151,6 +155,11 @@ impl Table {
 
     pub fn properties(&self) -> &Properties {
         &self.properties
+    }
+
+    /// How the table's keys split into columns.
+    pub fn schema(&self) -> &Arc<KeySchema> {
+        &self.schema
     }
 
     /// Bytes of index and filter, which stay in memory as long as the table is open.
@@ -223,25 +232,21 @@ impl Table {
     }
 
     pub(crate) fn parse(&self, handle: Handle, payload: Box<[u8]>) -> Result<Block> {
-        Block::parse(payload).map_err(|fault| fault.at(&self.path, handle.offset))
+        Block::parse(payload, &self.schema).map_err(|fault| fault.at(&self.path, handle.offset))
     }
 }
 
-/// Refuses a schema that this build cannot read, and a descriptor that is not the footer's.
-fn check_schema(schema: &Schema, hash: u64) -> Result<(), Fault> {
+/// The schema that a table describes. Refuses one that this build cannot read, and a descriptor
+/// that is not the footer's.
+fn resolve_schema(schema: &Schema, hash: u64) -> Result<KeySchema, Fault> {
     if schema.hash() != hash {
         return Err(Fault::damaged(
             format!("schema hash {hash:016x}"),
             format!("{:016x}", schema.hash()),
         ));
     }
-    if *schema != Schema::whole_key() {
-        return Err(Fault::unsupported(format!(
-            "key schema {:?} version {} ({hash:016x})",
-            schema.name, schema.version
-        )));
-    }
-    Ok(())
+    KeySchema::from_descriptor(schema.clone())
+        .map_err(|error| Fault::unsupported(format!("{error} ({hash:016x})")))
 }
 
 /// Reads and opens the block at `handle`, whose bounds the footer or the index vouched for.

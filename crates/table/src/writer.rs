@@ -25,7 +25,7 @@ use crate::{
     index::{BlockStats, Handle, IndexBuilder, shortest_separator},
     output::Output,
     properties::Properties,
-    schema::Schema,
+    schema::KeySchema,
 };
 
 /// Bounds of [`TableOptions::block_bytes`].
@@ -44,6 +44,8 @@ pub struct TableOptions {
     pub compression: Compression,
     /// 0 writes no filter.
     pub filter_bits_per_key: u32,
+    /// How keys split into columns; the table describes it. The whole key by default.
+    pub schema: Arc<KeySchema>,
     /// Kept in the properties for whoever inspects the file.
     pub created_unix_ms: u64,
     pub created_by: String,
@@ -56,6 +58,7 @@ impl Default for TableOptions {
             block_bytes: 16 << 10,
             compression: Compression::Lz4,
             filter_bits_per_key: 10,
+            schema: Arc::new(KeySchema::whole_key()),
             created_unix_ms: 0,
             created_by: concat!("sluicedb ", env!("CARGO_PKG_VERSION")).to_owned(),
             created_for: String::new(),
@@ -128,7 +131,7 @@ impl TableWriter {
             fs: Arc::clone(fs),
             output: Output::new(file, path),
             file_no,
-            block: BlockBuilder::default(),
+            block: BlockBuilder::new(&options.schema),
             sealer: Sealer::new(options.compression),
             payload: Vec::new(),
             index: IndexBuilder::default(),
@@ -328,7 +331,8 @@ impl TableWriter {
         if let Some((handle, stats)) = self.pending.take() {
             self.index.push(&largest_key, Trailer(0), handle, stats);
         }
-        let mut footer = Footer { schema_hash: Schema::whole_key().hash(), ..Footer::default() };
+        let schema = self.options.schema.descriptor().clone();
+        let mut footer = Footer { schema_hash: schema.hash(), ..Footer::default() };
         let mut plain = Sealer::new(Compression::None);
         if let Some(filter) = self.filter.encode() {
             footer.filter = self.output.append(&mut plain, &filter);
@@ -356,7 +360,7 @@ impl TableWriter {
             created_unix_ms: self.options.created_unix_ms,
             created_by: std::mem::take(&mut self.options.created_by),
             created_for: std::mem::take(&mut self.options.created_for),
-            schema: Schema::whole_key(),
+            schema,
         };
         let payload = properties.encode();
         footer.properties_crc = checksum::crc32c(&payload);

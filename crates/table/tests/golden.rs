@@ -1,18 +1,22 @@
-//! The bytes of a small table, as the specification prints them. When this fails the format
+//! The bytes of a small table, and of a block under a key schema, as the specification prints them. When this fails the format
 //! changed: that needs a new format version, not a new dump.
 
 #![allow(clippy::unwrap_used, reason = "a test's way to fail")]
 
 mod common;
 
+use std::sync::Arc;
+
 use common::{PATH, build, delete, mem_fs, open, put};
 use sluice_base::{Kind, SeqNo, Trailer};
-use sluice_table::{BlockCache, Compression, TableOptions, filter_hash};
+use sluice_table::{
+    BlockCache, Compression, DumpOptions, FieldValue, KeySchema, TableOptions, filter_hash,
+};
 
 /// Lines of the specification's dump: offset, bytes in pairs, two spaces, meaning.
-fn specification() -> Vec<u8> {
+fn specification(marker: &str) -> Vec<u8> {
     let text = include_str!("../../../docs/format/table.md");
-    let dump = text.split("<!-- golden -->").nth(1).expect("the dump's markers");
+    let dump = text.split(marker).nth(1).expect("the dump's markers");
     let mut bytes = Vec::new();
     for line in dump.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_hexdigit())) {
         let (offset, rest) = line.split_once("  ").expect("an offset");
@@ -21,6 +25,16 @@ fn specification() -> Vec<u8> {
         bytes.extend(pairs.split(' ').map(|pair| u8::from_str_radix(pair, 16).expect("a byte")));
     }
     bytes
+}
+
+fn expect(found: &[u8], wanted: &[u8]) {
+    if found != wanted {
+        for (row, bytes) in found.chunks(16).enumerate() {
+            let pairs: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            println!("{:04x}  {}", row * 16, pairs.join(" "));
+        }
+        panic!("the bytes above are not those of docs/format/table.md");
+    }
 }
 
 #[test]
@@ -41,19 +55,51 @@ fn a_small_table_has_the_bytes_of_the_specification() {
     };
     build(&fs, &entries, options);
     let found = mem.read(PATH).unwrap();
-    if found != specification() {
-        for (row, bytes) in found.chunks(16).enumerate() {
-            let pairs: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            println!("{:04x}  {}", row * 16, pairs.join(" "));
-        }
-        panic!("the table above is not the one of docs/format/table.md");
-    }
+    expect(&found, &specification("<!-- golden -->"));
 
     // And the specification's bytes are a table.
-    mem.write(PATH, &specification()).unwrap();
+    mem.write(PATH, &specification("<!-- golden -->")).unwrap();
     let table = open(&fs, &BlockCache::new(0)).unwrap();
     table.verify().into_result().unwrap();
     let hash = filter_hash(b"user:100");
     let (trailer, value) = table.get(b"user:100", hash, Trailer::seek(SeqNo(8))).unwrap().unwrap();
     assert_eq!((trailer, &value[..]), (Trailer::new(SeqNo(5), Kind::Put), &b"old"[..]));
+}
+
+#[test]
+fn a_block_under_a_key_schema_has_the_bytes_of_the_specification() {
+    let (mem, fs) = mem_fs();
+    let schema = KeySchema::parse("events", 1, "tenant escaped, ts u64 desc, rest").unwrap();
+    let key = |tenant: &'static [u8], ts, rest: &'static [u8]| {
+        let fields = [
+            FieldValue::Bytes(tenant.into()),
+            FieldValue::Number(ts),
+            FieldValue::Bytes(rest.into()),
+        ];
+        schema.join(&fields).unwrap()
+    };
+    let entries = [
+        put(&key(b"acme", 1_000_300, b"login"), 4, b"1"),
+        put(&key(b"acme", 1_000_200, b"pay"), 3, b"2"),
+        delete(&key(b"acme", 1_000_200, b"pay"), 2),
+        put(&key(b"acme", 1_000_100, b"login"), 1, b"3"),
+        put(b"acme\0\x02odd", 5, b"4"),
+        put(&key(b"a\0b", 1_000_000, b""), 6, b"5"),
+    ];
+    let mut entries = entries.to_vec();
+    entries.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
+    let options = TableOptions {
+        compression: Compression::None,
+        schema: Arc::new(schema.clone()),
+        ..TableOptions::default()
+    };
+    build(&fs, &entries, options);
+    let table = open(&fs, &BlockCache::new(0)).unwrap();
+    assert_eq!(table.schema().descriptor(), schema.descriptor());
+    table.verify().into_result().unwrap();
+    let block = table.properties().data_bytes as usize;
+    expect(&mem.read(PATH).unwrap()[..block], &specification("<!-- golden schema -->"));
+    let dump = table.dump(DumpOptions { blocks: false, columns: true }).unwrap();
+    assert!(dump.contains("key schema: events version 1 (tenant escaped, ts u64 desc, rest)"));
+    assert!(dump.contains("  key ts: ") && dump.contains("  exception: "), "{dump}");
 }

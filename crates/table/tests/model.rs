@@ -10,26 +10,38 @@ use common::{Entry, build, mem_fs, open};
 use sluice_base::{Kind, SeqNo, Trailer};
 use sluice_env::Rng;
 use sluice_table::{
-    BlockCache, Compression, DumpOptions, IterOptions, Table, TableIter, TableOptions, filter_hash,
+    BlockCache, Compression, DumpOptions, IterOptions, KeySchema, Table, TableIter, TableOptions,
+    filter_hash, fuzzing::sample,
 };
 
 /// The internal order as a map key.
 type Model = BTreeMap<(Vec<u8>, Reverse<Trailer>), Vec<u8>>;
 
-/// Draws keys of one of several shapes.
+/// Draws keys of one of several shapes, or such as fit a schema, more or less.
 struct Keys {
     shape: u64,
     lead: Vec<u8>,
+    schema: Arc<KeySchema>,
+    /// Of so many keys one has nothing to do with the schema.
+    foreign: u64,
 }
 
 impl Keys {
     fn new(rng: &mut Rng) -> Keys {
         let mut lead = vec![0; rng.below(200) as usize];
         rng.fill(&mut lead);
-        Keys { shape: rng.below(6), lead }
+        Keys { shape: rng.below(6), lead, schema: Arc::new(KeySchema::whole_key()), foreign: 1 }
+    }
+
+    fn of_schema(rng: &mut Rng) -> Keys {
+        let schema = Arc::new(sample::schema(rng));
+        Keys { schema, foreign: [1, 3, 50, 5000][rng.below(4) as usize], ..Keys::new(rng) }
     }
 
     fn draw(&self, rng: &mut Rng) -> Vec<u8> {
+        if !rng.one_in(self.foreign) {
+            return sample::key(rng, &self.schema);
+        }
         let mut key = match self.shape {
             0 => vec![0; rng.below(3) as usize],
             1 => return format!("user:{:08}", rng.below(3000)).into_bytes(),
@@ -169,18 +181,27 @@ fn check(table: &Arc<Table>, model: &Model, keys: &Keys, rng: &mut Rng) {
 
 #[test]
 fn random_tables_read_like_a_sorted_list() {
-    let seed = 0x5eed_7ab1e;
+    check_random_tables(0x5eed_7ab1e, 40, Keys::new);
+}
+
+#[test]
+fn p11_random_tables_under_random_key_schemas_read_like_a_sorted_list() {
+    check_random_tables(0x5eed_5c4e, 120, Keys::of_schema);
+}
+
+fn check_random_tables(seed: u64, rounds: u64, keys: impl Fn(&mut Rng) -> Keys) {
     println!("seed {seed:#x}");
     let mut rng = Rng::new(seed);
-    for round in 0..40 {
-        println!("round {round}");
-        let keys = Keys::new(&mut rng);
+    for round in 0..rounds {
+        let keys = keys(&mut rng);
+        println!("round {round}: {}", keys.schema);
         let model = random_model(&mut rng, &keys);
         let (_, fs) = mem_fs();
         let options = TableOptions {
             block_bytes: [256, 1000, 16 << 10][rng.below(3) as usize],
             compression: if rng.one_in(2) { Compression::Lz4 } else { Compression::None },
             filter_bits_per_key: [0, 3, 10, 20][rng.below(4) as usize],
+            schema: Arc::clone(&keys.schema),
             ..TableOptions::default()
         };
         let entries: Vec<Entry> = model
@@ -204,6 +225,7 @@ fn random_tables_read_like_a_sorted_list() {
         let seqs = entries.iter().map(|entry| entry.1.seq());
         assert_eq!(Some(summary.seq_min), seqs.clone().min());
         assert_eq!(Some(summary.seq_max), seqs.max());
+        assert_eq!(table.schema(), &keys.schema);
         check(&table, &model, &keys, &mut rng);
         let dump = table.dump(DumpOptions { blocks: true, columns: true }).unwrap();
         assert!(dump.contains("an entry"));

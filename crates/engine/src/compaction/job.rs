@@ -11,7 +11,7 @@ use super::{
     picker_options,
 };
 use crate::{
-    Result,
+    ColumnFamily, Result,
     core::Core,
     flush,
     iter::LevelIter,
@@ -86,6 +86,7 @@ pub(super) fn run(core: &Arc<Core>, job: &Job) -> Result<Made> {
 /// The outputs written so far; discards them when the job fails.
 struct Outputs<'a> {
     core: &'a Core,
+    family: &'a ColumnFamily,
     level: Level,
     writer: Option<(FileNo, TableWriter)>,
     done: Vec<TableMeta>,
@@ -96,7 +97,8 @@ impl Outputs<'_> {
         self.give_way()?;
         if self.writer.is_none() {
             let file = self.core.next_file();
-            let options = flush::table_options(&self.core.options, self.level.0);
+            let schema = self.family.key_schema();
+            let options = flush::table_options(&self.core.options, self.level.0, schema);
             let store = &self.core.store;
             let writer = TableWriter::create(&store.fs, &store.path(file), file, options)?;
             self.writer = Some((file, writer));
@@ -157,7 +159,8 @@ impl Outputs<'_> {
 
 fn merge(core: &Arc<Core>, job: &Job) -> Result<Vec<TableMeta>> {
     let level = job.compaction.output_level;
-    let mut outputs = Outputs { core, level, writer: None, done: Vec::new() };
+    let family = &job.family;
+    let mut outputs = Outputs { core, family, level, writer: None, done: Vec::new() };
     match merge_into(core, job, &mut outputs) {
         Ok(()) => Ok(outputs.done),
         Err(error) => {

@@ -9,7 +9,7 @@ use crate::{
     version::{InternalKey, TableMeta},
 };
 use sluice_base::FileNo;
-use sluice_table::{TableOptions, TableSummary, TableWriter};
+use sluice_table::{KeySchema, TableOptions, TableSummary, TableWriter};
 use std::sync::Arc;
 
 /// A table made from a memtable; `table` is `None` when nothing was left to write.
@@ -20,9 +20,19 @@ pub(crate) struct Written {
     pub dropped: u64,
 }
 
+/// Which table a memtable becomes.
+#[derive(Debug)]
+pub(crate) struct TableTarget {
+    pub file: FileNo,
+    pub schema: Arc<KeySchema>,
+    /// Nothing older of the family is anywhere, so tombstones have nothing to hide.
+    pub bottom: bool,
+}
+
 /// How tables for `level` are written.
-pub(crate) fn table_options(options: &Options, level: u8) -> TableOptions {
+pub(crate) fn table_options(options: &Options, level: u8, schema: Arc<KeySchema>) -> TableOptions {
     TableOptions {
+        schema,
         created_unix_ms: options.env.clock.unix_ms(),
         block_bytes: options.block_bytes as usize,
         compression: if level < 2 {
@@ -35,17 +45,16 @@ pub(crate) fn table_options(options: &Options, level: u8) -> TableOptions {
     }
 }
 
-/// Writes and syncs the table; the caller syncs the directory. `bottom`: nothing older of the
-/// family is anywhere, so tombstones have nothing to hide.
+/// Writes and syncs the table; the caller syncs the directory.
 pub(crate) fn write_memtable(
     store: &TableStore,
     options: &Options,
     memtable: &Arc<Memtable>,
-    file: FileNo,
+    target: TableTarget,
     stripes: &Stripes,
-    bottom: bool,
     created_ms: u64,
 ) -> Result<Written> {
+    let TableTarget { file, schema, bottom } = target;
     let mut written = Written::default();
     let mut keeper = Keeper::new(stripes.clone());
     let mut iter = MemtableIter::new(Arc::clone(memtable));
@@ -58,7 +67,7 @@ pub(crate) fn write_memtable(
             let writer = match &mut writer {
                 Some(writer) => writer,
                 None => {
-                    let options = table_options(options, 0);
+                    let options = table_options(options, 0, Arc::clone(&schema));
                     writer.insert(TableWriter::create(&store.fs, &path, file, options)?)
                 }
             };

@@ -85,15 +85,9 @@ fn build_group(core: &Arc<Core>, group: &FlushGroup) -> Result<Built> {
             })
         };
         let created = core.env.clock.unix_ms();
-        let result = build::write_memtable(
-            &core.store,
-            &core.options,
-            memtable,
-            file,
-            &stripes,
-            bottom,
-            created,
-        );
+        let target = build::TableTarget { file, schema: member.family.key_schema(), bottom };
+        let result =
+            build::write_memtable(&core.store, &core.options, memtable, target, &stripes, created);
         match result {
             Ok(written) => {
                 built.entries += written.entries;

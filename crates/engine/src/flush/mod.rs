@@ -32,7 +32,7 @@ mod rescue;
 mod ticket;
 mod triggers;
 
-pub(crate) use build::{meta as table_meta, table_options, write_memtable};
+pub(crate) use build::{TableTarget, meta as table_meta, table_options, write_memtable};
 pub(crate) use install::{Progress, run_one};
 pub(crate) use queue::{FlushGroup, FlushQueue, Member};
 pub(crate) use rescue::heal_log;

@@ -21,7 +21,7 @@ pub fn seeds() -> BTreeMap<&'static str, Seeds> {
         ("wal_segment", wal_segments(&files)),
         ("table_block", pieces(&files, |pieces| pieces.blocks)),
         ("table_column", pieces(&files, |pieces| pieces.columns)),
-        ("table_footer", pieces(&files, |pieces| pieces.ends)),
+        ("table_footer", table_ends(&files)),
         ("table_file", table_files(&files)),
         ("manifest_edit", manifest_edits(&files)),
         ("manifest_file", manifest_files(&files)),
@@ -168,14 +168,34 @@ fn pieces(
     files: &[Files],
     part: impl Fn(sluice_table::fuzzing::Pieces) -> Vec<Vec<u8>>,
 ) -> Vec<Vec<u8>> {
-    of_kind(files, ".sst")
+    let mut out: Vec<_> = tables(files)
+        .iter()
         .flat_map(|table| part(sluice_table::fuzzing::pieces(table).expect("a sound table")))
-        .collect()
+        .collect();
+    // Those under schemas first, as of files.
+    out.reverse();
+    out
+}
+
+/// Ends of tables, then descriptors of key schemas with keys.
+fn table_ends(files: &[Files]) -> Vec<Vec<u8>> {
+    let mut out = pieces(files, |pieces| pieces.ends);
+    out.extend(sluice_table::fuzzing::samples::descriptors(0x5eed_5c4e));
+    out
+}
+
+/// Tables of the databases, then some under key schemas.
+fn tables(files: &[Files]) -> Vec<Vec<u8>> {
+    let under_schemas = sluice_table::fuzzing::samples::tables(0x5eed_5c4e).expect("tables");
+    of_kind(files, ".sst").map(<[u8]>::to_vec).chain(under_schemas).collect()
 }
 
 fn table_files(files: &[Files]) -> Vec<Vec<u8>> {
-    let tables = of_kind(files, ".sst");
-    tables.flat_map(|table| [0u8, 1].map(|flag| [&[flag], table].concat())).collect()
+    let input = |table: &Vec<u8>| [0u8, 1].map(|flag| [&[flag], &table[..]].concat());
+    let mut inputs: Vec<_> = tables(files).iter().flat_map(input).collect();
+    // Those under schemas first: the others are many and much alike.
+    inputs.reverse();
+    inputs
 }
 
 /// The payloads of a manifest's frames, each behind its kind.

@@ -41,11 +41,17 @@ impl Bitmap {
         if words == 0 {
             return Ok(Bitmap::EMPTY);
         }
-        let last = load_u64(bytes, 1 + (words - 1) * 8);
+        Bitmap::of_words(block, column.start + 1, rows, column)
+    }
+
+    /// The bitmap whose words begin at `at`, where the caller has seen enough of them. `at` is not
+    /// 0 and there is a row.
+    pub fn of_words(block: &[u8], at: u32, rows: usize, column: &Column) -> Result<Bitmap, Fault> {
+        let last = load_u64(block, at as usize + (rows.div_ceil(64) - 1) * 8);
         if !rows.is_multiple_of(64) && last >> (rows % 64) != 0 {
             return Err(column.damaged("no bits behind the last row", format!("{last:#x}")));
         }
-        Ok(Bitmap { at: column.start + 1 })
+        Ok(Bitmap { at })
     }
 
     #[inline(always)]

@@ -92,7 +92,8 @@ pub fn encode_integers(values: &[u64], out: &mut Vec<u8>) {
     }
 }
 
-fn width_of(value: u64) -> u8 {
+/// The bytes of a delta that holds values up to `value`.
+pub fn width_of(value: u64) -> u8 {
     match value {
         0 => 0,
         1..=0xff => 1,

@@ -1,6 +1,6 @@
 //! Columns: how one field of all rows of a block lies in bytes.
 //!
-//! A *descriptor* ([`Integers`], [`RawBytes`], [`PrefixBytes`], [`Bitmap`]) is parsed once, when
+//! A *descriptor* ([`Integers`], [`RawBytes`], [`PrefixBytes`], [`Dictionary`], [`Bitmap`]) is parsed once, when
 //! its block is loaded, and checks everything that a read relies on: offsets ascend and stay
 //! inside the column, the counts fit the rows. After that a read is one or two loads and decodes
 //! nothing. Descriptors hold positions, not pointers, and borrow the block's bytes at each call, so
@@ -10,13 +10,17 @@
 //! on every target that tolerates unaligned access.
 
 mod bitmap;
+mod dictionary;
+mod exceptions;
 mod integers;
 mod prefix_builder;
 mod prefix_bytes;
 mod raw_bytes;
 
 pub use bitmap::{Bitmap, encode_bitmap};
-pub use integers::{Integers, encode_integers};
+pub use dictionary::{Dictionary, encode_dictionary};
+pub use exceptions::{Exceptions, ExceptionsBuilder};
+pub use integers::{Integers, encode_integers, width_of as integer_width};
 pub use prefix_builder::PrefixBytesBuilder;
 pub use prefix_bytes::{KeyCursor, PrefixBytes};
 pub use raw_bytes::{RawBytes, encode_raw_bytes_head};

@@ -18,6 +18,9 @@
 //! but the first of a bundle can be empty, because strings ascend. So reading steps back at most
 //! 15 rows, and only over duplicates.
 //!
+//! Key fields behind the first do not ascend. Their columns have the same bytes, and a writer that
+//! leaves every row a byte of its own: all of the above but the search holds for them too.
+//!
 //! Search is binary over the bundles, then binary over the rows of one. For the first step the
 //! owner of a column keeps the first eight bytes of each bundle's first string as an integer
 //! ([`PrefixBytes::bundle_heads`]): nine of them for a block of 16 KiB, so that step touches a line
@@ -84,6 +87,11 @@ impl PrefixBytes {
 
     pub fn rows(&self) -> usize {
         self.rows as usize
+    }
+
+    /// Rows of a bundle, as a power of two.
+    pub fn shift(&self) -> u8 {
+        self.shift
     }
 
     /// The prefix shared by all rows.
@@ -225,28 +233,42 @@ impl PrefixBytes {
         }
     }
 
+    /// The three parts of row `row`: the block's prefix, the bundle's, its own bytes.
+    pub fn parts<'a>(&self, block: &'a [u8], row: usize) -> [&'a [u8]; 3] {
+        let bundle = self.bundle_prefix(block, self.bundle_of(row));
+        [self.block_prefix(block), bundle, self.suffix(block, row)]
+    }
+
     /// Appends row `row` to `out`.
     pub fn append_to(&self, block: &[u8], row: usize, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.block_prefix(block));
-        out.extend_from_slice(self.bundle_prefix(block, self.bundle_of(row)));
-        out.extend_from_slice(self.suffix(block, row));
+        for part in self.parts(block, row) {
+            out.extend_from_slice(part);
+        }
     }
 }
 
 /// Materialises the rows of a column into one reused buffer, and copies only what changed: inside
-/// a bundle that is the suffix.
+/// a bundle that is the suffix; under a key schema of several fields, those
+/// behind the ones that rarely change ([`KeyCursor::complete`]).
 #[derive(Debug)]
 pub struct KeyCursor {
     key: Vec<u8>,
-    /// The bundle whose prefix `key` begins with; `usize::MAX` when none.
+    /// The bundle whose prefix `key` begins with, or under several fields the row; `usize::MAX` when
+    /// none.
     bundle: usize,
     /// How many bytes of `key` belong to the prefixes.
     shared: usize,
 }
 
+impl Default for KeyCursor {
+    fn default() -> Self {
+        KeyCursor { key: Vec::new(), bundle: usize::MAX, shared: 0 }
+    }
+}
+
 impl KeyCursor {
     pub fn new() -> KeyCursor {
-        KeyCursor { key: Vec::new(), bundle: usize::MAX, shared: 0 }
+        KeyCursor::default()
     }
 
     /// Forgets the block that the key came from; to be called before a move to another one.
@@ -256,6 +278,34 @@ impl KeyCursor {
 
     pub fn key(&self) -> &[u8] {
         &self.key
+    }
+
+    /// Makes another key, of which nothing is kept for later rows.
+    pub fn rebuild(&mut self, whole: impl FnOnce(&mut Vec<u8>)) {
+        self.leave_block();
+        self.key.clear();
+        whole(&mut self.key);
+    }
+
+    /// Makes the key of `row` of a block with several fields: what `stable` appends stays when
+    /// `kept` says so of the row before.
+    #[inline]
+    pub fn complete(
+        &mut self,
+        row: usize,
+        kept: impl FnOnce(usize) -> bool,
+        stable: impl FnOnce(&mut Vec<u8>),
+        own: impl FnOnce(&mut Vec<u8>),
+    ) {
+        if self.bundle != usize::MAX && kept(self.bundle) {
+            self.key.truncate(self.shared);
+        } else {
+            self.key.clear();
+            stable(&mut self.key);
+            self.shared = self.key.len();
+        }
+        self.bundle = row;
+        own(&mut self.key);
     }
 
     #[inline]

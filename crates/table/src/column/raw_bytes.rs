@@ -51,6 +51,13 @@ impl RawBytes {
         Ok(RawBytes { offsets, stride: 0, data: column.start + head as u32 })
     }
 
+    /// Row `row`.
+    #[inline(always)]
+    pub fn get<'a>(&self, block: &'a [u8], row: usize) -> &'a [u8] {
+        let (start, end) = self.range(block, row);
+        &block[start..end]
+    }
+
     /// Where row `row` begins and ends in the block.
     #[inline(always)]
     pub fn range(&self, block: &[u8], row: usize) -> (usize, usize) {

@@ -1,15 +1,12 @@
-//! Key schemas: how a user key splits into columns. A schema is data, so every table carries its
-//! own, and a build can name a schema that it does not know.
-//!
-//! A schema never changes the order: keys sort bytewise under all of them. This build writes and
-//! reads one, [`Schema::whole_key`]: a single field that takes the whole key as prefix bytes.
+//! The descriptor of a key schema: what tables store and what the identity is made of. It may name
+//! field kinds that this build does not know; [`super::KeySchema`] is one that it does.
 //!
 //! Canonical bytes, of which [`Schema::hash`] is the XXH3 (all numbers varints, strings behind
 //! their length): `version, name, field count, then per field: kind, parameter, name`.
 
 use sluice_base::{checksum, varint};
 
-use crate::fault::Fault;
+use crate::{fault::Fault, schema::hex};
 
 /// Most fields of a schema: their columns take the roles below [`crate::format::role::TRAILER`].
 pub const SCHEMA_FIELDS_MAX: usize = 62;
@@ -17,7 +14,7 @@ pub const SCHEMA_FIELDS_MAX: usize = 62;
 /// One field of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SchemaField {
-    /// What the field holds; see [`SchemaField::REST_PREFIX_BYTES`].
+    /// What the field holds: one of the constants here, or of a newer build.
     pub kind: u8,
     /// A number that belongs to the kind, such as a width; 0 when it needs none.
     pub parameter: u64,
@@ -25,8 +22,18 @@ pub struct SchemaField {
 }
 
 impl SchemaField {
-    /// All bytes that are left of the key, encoded as prefix bytes. The only kind so far.
+    /// All bytes that are left of the key. As the only field: the whole key, as prefix bytes.
     pub const REST_PREFIX_BYTES: u8 = 1;
+    /// As many bytes as the parameter says.
+    pub const FIXED: u8 = 2;
+    /// A big-endian integer of 1, 2, 4 or 8 bytes (the parameter).
+    pub const UINT_ASC: u8 = 3;
+    /// The same, of which the key holds the complement: large values come first.
+    pub const UINT_DESC: u8 = 4;
+    /// Bytes in which 00 is written as 00 ff, behind them 00 01. The parameter is 0.
+    pub const ESCAPED: u8 = 5;
+    /// A big-endian length of 1, 2 or 4 bytes (the parameter), then as many bytes.
+    pub const COUNTED: u8 = 6;
 }
 
 /// A key schema's descriptor.
@@ -98,12 +105,6 @@ impl Schema {
 fn take_string(input: &mut &[u8]) -> Option<String> {
     let bytes = varint::take_bytes(input)?;
     std::str::from_utf8(bytes).ok().map(str::to_owned)
-}
-
-/// The first bytes of `bytes` for a message.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    let shown: String = bytes.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("{} bytes {shown}{}", bytes.len(), if bytes.len() > 16 { ".." } else { "" })
 }
 
 #[cfg(test)]

@@ -1,0 +1,68 @@
+//! Sound inputs for the functions beside: what tables under key schemas look like. Seeds are made of
+//! them; the same for the same seed.
+
+use std::{path::Path, sync::Arc};
+
+use sluice_base::{FileNo, Kind, Result, SeqNo, Trailer};
+use sluice_env::{Fs, MemFs, Rng};
+
+use crate::{Compression, KeySchema, TableOptions, TableWriter, schema::sample};
+
+/// The schemas that [`super::block`] tries: every type of field, and every first one.
+pub const SCHEMAS: [&str; 4] = [
+    "table u32, tenant escaped, ts u64 desc, rest",
+    "db u16, slot u16, key counted u32, version u64, rest",
+    "id fixed 4, kind u8",
+    "name escaped, part counted u8",
+];
+
+/// Inputs of [`super::footer`]: a descriptor behind its length, then a key or a text.
+pub fn descriptors(seed: u64) -> Vec<Vec<u8>> {
+    let mut rng = Rng::new(seed);
+    let mut out = Vec::new();
+    for round in 0..8 {
+        let schema = sample::schema(&mut rng);
+        let descriptor = schema.descriptor().encode();
+        let key = match round % 4 {
+            0 => schema.to_string().into_bytes(),
+            _ => sample::key(&mut rng, &schema),
+        };
+        out.push([&[descriptor.len() as u8], &descriptor[..], &key].concat());
+    }
+    out
+}
+
+/// Small tables under [`SCHEMAS`], some with keys that do not split.
+pub fn tables(seed: u64) -> Result<Vec<Vec<u8>>> {
+    let mut rng = Rng::new(seed);
+    let mut out = Vec::new();
+    for (number, text) in SCHEMAS.iter().enumerate() {
+        let schema = Arc::new(KeySchema::parse("sample", 1, text)?);
+        let mut keys: Vec<Vec<u8>> = (0..40).map(|_| sample::key(&mut rng, &schema)).collect();
+        if number % 2 == 0 {
+            keys.retain(|key| schema.split(key).is_some());
+        }
+        keys.sort();
+        keys.dedup();
+        let mem = Arc::new(MemFs::new());
+        let fs: Arc<dyn Fs> = Arc::<MemFs>::clone(&mem);
+        let path = Path::new("/000001.sst");
+        let options = TableOptions {
+            block_bytes: 512,
+            compression: Compression::None,
+            schema,
+            ..TableOptions::default()
+        };
+        let mut writer = TableWriter::create(&fs, path, FileNo(1), options)?;
+        for (row, key) in keys.iter().enumerate() {
+            let row = row as u64;
+            if row % 7 == 3 {
+                writer.add(key, Trailer::new(SeqNo(row + 100), Kind::Delete), b"")?;
+            }
+            writer.add(key, Trailer::new(SeqNo(row), Kind::Put), &key[..key.len() / 2])?;
+        }
+        writer.finish()?;
+        out.extend(mem.read(path));
+    }
+    Ok(out)
+}

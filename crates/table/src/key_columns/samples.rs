@@ -1,0 +1,65 @@
+//! Every 16th value of a column in a dense array: the first step of a search, which so touches a line
+//! or two of the column itself.
+
+/// How many rows a sample stands for, as a power of two: two lines of a column of 8 bytes.
+const SAMPLE_SHIFT: u8 = 4;
+
+/// Every 16th value of a column, or what stands for it; none of a constant one.
+#[derive(Debug)]
+pub(super) struct Samples {
+    values: Box<[u64]>,
+    shift: u8,
+}
+
+impl Samples {
+    pub(super) fn new(values: Box<[u64]>, shift: u8) -> Samples {
+        Samples { values, shift }
+    }
+
+    pub(super) fn of(rows: usize, value: impl Fn(usize) -> u64) -> Samples {
+        let values = (0..rows).step_by(1 << SAMPLE_SHIFT).map(value).collect();
+        Samples { values, shift: SAMPLE_SHIFT }
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.values.len() * 8
+    }
+
+    /// The part of `low..high`, in which the values ascend, where the first at or after `wanted`
+    /// is; its end when there is none.
+    #[inline]
+    pub(super) fn narrow(&self, low: usize, high: usize, wanted: u64) -> (usize, usize) {
+        self.narrow_with(low, high, wanted, |_, at| at)
+    }
+
+    /// The same, where equal samples say nothing.
+    #[inline]
+    pub(super) fn narrow_heads(&self, low: usize, high: usize, wanted: u64) -> (usize, usize) {
+        self.narrow_with(low, high, wanted, |samples, at| {
+            at + samples[at..].partition_point(|&value| value <= wanted)
+        })
+    }
+
+    /// `behind` says, from the number of samples before `wanted`, which is the first not before
+    /// the place.
+    #[inline]
+    fn narrow_with(
+        &self,
+        low: usize,
+        high: usize,
+        wanted: u64,
+        behind: impl Fn(&[u64], usize) -> usize,
+    ) -> (usize, usize) {
+        let first = low.div_ceil(1 << self.shift);
+        let end = high.div_ceil(1 << self.shift);
+        if first >= end {
+            return (low, high);
+        }
+        let samples = &self.values[first..end];
+        let at = samples.partition_point(|&value| value < wanted);
+        let behind = behind(samples, at);
+        let from = if at > 0 { ((first + at - 1) << self.shift) + 1 } else { low };
+        let to = if behind < samples.len() { (first + behind) << self.shift } else { high };
+        (from, to)
+    }
+}
