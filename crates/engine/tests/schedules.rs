@@ -559,6 +559,35 @@ fn random_stalls() {
     explore("random_stalls", execution, |seed| StallingScheduler::new(seed, 4));
 }
 
+/// Readers, one logged writer, and flushes of one of its two families, and nothing else that
+/// could take their turns: a read across a seal, and one across a flush that drops old versions.
+#[test]
+fn reads_across_seals() {
+    let execution = || {
+        let world = World::new();
+        let mut threads = Vec::new();
+        let mut run = |work: fn(&World)| {
+            let world = Arc::clone(&world);
+            threads.push(thread::spawn(move || work(&world)));
+        };
+        run(|world| world.write(&world.writers[1]));
+        run(|world| {
+            for _ in 0..VERSIONS {
+                linger(60);
+                let cfs = vec![world.writers[1].families[0].clone()];
+                let request = FlushRequest { cfs, allow_stall: true, ..FlushRequest::default() };
+                world.db.flush(request).unwrap().wait(None).unwrap();
+            }
+        });
+        run(World::read);
+        run(World::read);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        close(&world.db, false);
+        world.ledger.check();
+    };
+    explore("reads_across_seals", execution, |seed| StallingScheduler::new(seed, 20));
+}
+
 /// A durable position covers nothing that is in no log and in no table, whoever writes, logged and
 /// synced or not, while it is asked for.
 #[test]

@@ -12,8 +12,9 @@ use std::collections::BTreeMap;
 /// One step in so many is followed by a stall.
 const STALL_ONE_IN: u64 = 60;
 
-/// The longest stall, in steps of the others.
-const STALL_MOST: u64 = 3000;
+/// A stall lasts for less than 2^n steps of the others, n below this: most are short, and some
+/// long enough for a whole flush.
+const STALL_BITS: u64 = 16;
 
 #[derive(Debug)]
 pub struct StallingScheduler {
@@ -51,7 +52,8 @@ impl Scheduler for StallingScheduler {
         if let Some(current) = current
             && self.rng.one_in(STALL_ONE_IN)
         {
-            self.until.insert(current.into(), self.step + self.rng.below(STALL_MOST));
+            let most = 1 << self.rng.below(STALL_BITS);
+            self.until.insert(current.into(), self.step + self.rng.below(most));
         }
         let ids = || runnable.iter().map(|task| task.id());
         let is_free =
