@@ -135,7 +135,7 @@ impl Db {
     ///
     /// # Errors
     /// `NotFound` when the family has been dropped; `Closed`; those of the manifest's write, after
-    /// which the schema is as it was.
+    /// which the schema is as it was, and may be the new one once the database has crashed.
     pub fn set_key_schema(&self, cf: &ColumnFamily, schema: KeySchema) -> Result<()> {
         set_key_schema(self.core(), cf, schema)
     }
