@@ -6,37 +6,24 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod common;
+
+use common::{NOW_MS, options};
 use sluice_keyspace::{Head, Keyspace, KeyspaceOptions, LatchSet, Txn};
 use sluicedb::{
-    Background, Db, Options, Result, WriteOptions,
-    env::{Env, ManualClock, MemFs, OsThreads, Rng},
+    Db, Result, WriteOptions,
+    env::{MemFs, Rng},
 };
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 const DATABASES: u32 = 3;
-const NOW_MS: u64 = 1_700_000_000_000;
 const BITS: u64 = 3_000;
 
 /// Keys by database, each with its value and expiry.
 type Model = BTreeMap<(u32, Vec<u8>), (Vec<u8>, Option<u64>)>;
 
 fn open(fs: &Arc<MemFs>) -> Result<Keyspace> {
-    let options = Options {
-        env: Env {
-            fs: Arc::<MemFs>::clone(fs),
-            clock: Arc::new(ManualClock::new(NOW_MS)),
-            threads: Arc::new(OsThreads),
-        },
-        background: Background::Stepped,
-        memtable_bytes: 64 << 10,
-        memory_budget: 1 << 20,
-        wal_segment_bytes: 4096,
-        wal_max_bytes: 1 << 20,
-        block_bytes: 512,
-        reserve_bytes: Some(0),
-        ..Options::default()
-    };
-    let db = Db::open("/db", options)?;
+    let db = Db::open("/db", options(fs, 0))?;
     Keyspace::open(db, KeyspaceOptions { databases: DATABASES })
 }
 

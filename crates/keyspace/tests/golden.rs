@@ -8,37 +8,21 @@
 #[path = "../../engine/tests/golden/store.rs"]
 mod store;
 
+mod common;
+
+use common::{NOW_MS, options};
 use sluice_keyspace::{Head, Keyspace, KeyspaceOptions, LatchSet, Repr, Txn};
 use sluicedb::{
-    Background, Db, Options, WriteOptions,
-    env::{Env, Fs, ManualClock, MemFs, OsThreads},
+    Db, Options, WriteOptions,
+    env::{Fs, MemFs},
 };
 use std::{collections::BTreeMap, fmt::Write as _, path::Path, sync::Arc};
 use store::{Files, Golden};
 
 const DATABASES: u32 = 6;
-const NOW_MS: u64 = 1_700_000_000_000;
-
-fn options(fs: &Arc<MemFs>) -> Options {
-    Options {
-        env: Env {
-            fs: Arc::<MemFs>::clone(fs),
-            clock: Arc::new(ManualClock::new(NOW_MS)),
-            threads: Arc::new(OsThreads),
-        },
-        background: Background::Stepped,
-        memtable_bytes: 64 << 10,
-        memory_budget: 1 << 20,
-        wal_segment_bytes: 4096,
-        wal_max_bytes: 1 << 20,
-        block_bytes: 512,
-        reserve_bytes: Some(100),
-        ..Options::default()
-    }
-}
 
 fn open(fs: &Arc<MemFs>) -> Keyspace {
-    let db = Db::open("/db", options(fs)).unwrap();
+    let db = Db::open("/db", options(fs, 100)).unwrap();
     Keyspace::open(db, KeyspaceOptions { databases: DATABASES }).unwrap()
 }
 
