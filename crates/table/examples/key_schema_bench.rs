@@ -4,80 +4,23 @@
 //!
 //! `cargo run --release -p sluice-table --example key_schema_bench [rows]`
 
+#[path = "cases/mod.rs"]
+mod cases;
+
 use std::{path::Path, sync::Arc};
 
 use sluice_base::{FileNo, Kind, SeqNo, Trailer};
 use sluice_env::{Env, Fs, MemFs, Rng};
 use sluice_table::{
-    BlockCache, Compression, FieldValue, IterOptions, KeySchema, Table, TableIter, TableOptions,
-    TableWriter, filter_hash,
+    BlockCache, Compression, IterOptions, KeySchema, Table, TableIter, TableOptions, TableWriter,
+    filter_hash,
 };
+
+use cases::{Case, cases};
 
 const ROUNDS: usize = 5;
 const READS: usize = 300_000;
 const VALUE: [u8; 16] = *b"0123456789abcdef";
-
-/// Keys that a schema fits, in order.
-struct Case {
-    name: &'static str,
-    schema: Arc<KeySchema>,
-    keys: Vec<Vec<u8>>,
-}
-
-fn case(name: &'static str, text: &str, mut keys: Vec<Vec<FieldValue<'static>>>) -> Case {
-    let schema = KeySchema::parse("bench", 1, text).expect("a schema");
-    let mut keys: Vec<_> =
-        keys.drain(..).map(|fields| schema.join(&fields).expect("fields of the schema")).collect();
-    keys.sort();
-    keys.dedup();
-    Case { name, schema: Arc::new(schema), keys }
-}
-
-fn bytes(bytes: impl Into<Vec<u8>>) -> FieldValue<'static> {
-    FieldValue::Bytes(bytes.into().into())
-}
-
-fn cases(rows: u64) -> Vec<Case> {
-    use FieldValue::Number;
-    let mut rng = Rng::new(1);
-    let start_ms = 1_700_000_000_000;
-    let events = (0..rows)
-        .map(|row| {
-            let tenant = format!("tenant-{:05}", rng.below(1 + rows / 2000));
-            vec![bytes(tenant), Number(start_ms + row * 40 + rng.below(40))]
-        })
-        .collect();
-    let sensors = (0..rows)
-        .map(|row| {
-            let tenant = format!("customer-{:06}", rng.below(1 + rows / 50));
-            vec![Number(7), bytes(tenant), Number(start_ms + row * 40), bytes(*b"v")]
-        })
-        .collect();
-    let hashes = (0..rows)
-        .map(|_| {
-            let key = format!("user:profile:{}", rng.below(1 + rows / 1000));
-            let field = format!("field:{}", rng.below(1_000_000));
-            vec![Number(0), Number(77), bytes(key), Number(3), bytes(field)]
-        })
-        .collect();
-    let random = (0..rows)
-        .map(|_| {
-            let mut key = vec![0; 16];
-            rng.fill(&mut key);
-            vec![bytes(key)]
-        })
-        .collect();
-    vec![
-        case("tenant, ts; 2,000 rows a tenant", "tenant escaped, ts u64 desc", events),
-        case(
-            "table, tenant, ts, rest; 50 a tenant",
-            "table u32, tenant escaped, ts u64 desc, rest",
-            sensors,
-        ),
-        case("hash fields", "db u16, slot u16, key counted u32, version u64, rest", hashes),
-        case("16 random bytes", "id fixed 16", random),
-    ]
-}
 
 /// What was measured, in this order.
 const NAMES: [&str; 7] = [

@@ -51,11 +51,14 @@ pub mod encoding {
     pub const BITMAP: u8 = 4;
     pub const DICTIONARY: u8 = 5;
     pub const EXCEPTIONS: u8 = 6;
+    pub const GROUPS: u8 = 7;
 }
 
 /// What a column means (directory byte 0). Roles ascend inside a block, so the value column, which
 /// may be huge, is the last one and its bytes end the payload.
 pub mod role {
+    /// Which rows begin a group, and how many key fields have one value a group.
+    pub const GROUPS: u8 = 0x00;
     /// Field 0 of the key schema; field `n` is `KEY_FIELD + n`, up to 62.
     pub const KEY_FIELD: u8 = 0x01;
     /// Whole keys of the rows that do not split under the key schema.
@@ -80,6 +83,7 @@ pub mod role {
     /// A role in words, for dumps and messages.
     pub fn name(role: u8) -> &'static str {
         match role {
+            GROUPS => "groups",
             KEY_FIELD => "key",
             0x02..EXCEPTION => "key field",
             EXCEPTION => "exception",

@@ -50,6 +50,8 @@
 
 #![forbid(unsafe_code)]
 
+#[doc(hidden)]
+pub mod bare;
 mod block;
 mod block_builder;
 mod cache;

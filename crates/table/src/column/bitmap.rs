@@ -10,7 +10,7 @@
 //! Blocks have some hundreds of rows, a handful of words: a summary level over the words would
 //! cost more than it saves.
 
-use super::{Column, load_u64};
+use super::{Column, extend_by, load_u64};
 use crate::{fault::Fault, format::encoding};
 
 /// A parsed bitmap column.
@@ -91,7 +91,7 @@ pub fn encode_bitmap(words: &[u64], out: &mut Vec<u8>) {
         return;
     }
     out.push(1);
-    out.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+    extend_by(out, words, |word| word.to_le_bytes());
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@
 //! Words ascend strictly, so codes compare like the strings they stand for, and a search in the
 //! column is one in the words and then one among integers.
 
-use std::cmp::Ordering;
-
-use super::{Column, Integers, RawBytes, encode_integers, encode_raw_bytes_head, load_u32};
+use super::{
+    Column, Integers, RawBytes, encode_integers, encode_raw_bytes_head, head, load_u32, lower_bound,
+};
 use crate::{fault::Fault, format::encoding};
 
 /// Number of words, bytes of their column.
@@ -73,45 +73,33 @@ impl Dictionary {
         self.word(block, self.codes.get(block, row) as usize)
     }
 
+    /// Where the string of `row` begins and ends in the block.
+    #[inline(always)]
+    pub fn range(&self, block: &[u8], row: usize) -> (usize, usize) {
+        self.words.range(block, self.codes.get(block, row) as usize)
+    }
+
     #[inline]
     fn word<'a>(&self, block: &'a [u8], code: usize) -> &'a [u8] {
         let (start, end) = self.words.range(block, code);
         &block[start..end]
     }
 
-    /// Where the rows of each word begin, and behind them the number of rows. Codes that do not
-    /// ascend are damage.
-    pub fn starts(&self, block: &[u8], rows: usize, column: &Column) -> Result<Box<[u32]>, Fault> {
-        let mut starts = vec![rows as u32; self.count as usize + 1];
-        let (mut next, mut before) = (0, 0);
-        let looked = if self.codes.constant().is_some() { 1 } else { rows };
-        for row in 0..looked {
-            let code = self.codes.get(block, row) as usize;
-            if code < before {
-                return Err(column.damaged("codes that ascend", format!("row {row} does not")));
-            }
-            if code >= next {
-                starts[next..=code].fill(row as u32);
-                next = code + 1;
-            }
-            before = code;
-        }
-        Ok(starts.into())
+    /// The heads of the words, for [`Dictionary::find`].
+    pub fn heads(&self, block: &[u8]) -> Box<[u64]> {
+        (0..self.count as usize).map(|code| head(self.word(block, code))).collect()
     }
 
-    /// The code of the first word at or after `string`, and whether it is that word.
+    /// The code of the first word at or after `string`, and whether it is that word. `heads` is
+    /// what [`Dictionary::heads`] made of this column.
     #[inline]
-    pub fn find(&self, block: &[u8], string: &[u8]) -> (u64, bool) {
-        let (mut low, mut high) = (0, self.count as usize);
-        while low < high {
-            let middle = (low + high) / 2;
-            match self.word(block, middle).cmp(string) {
-                Ordering::Less => low = middle + 1,
-                Ordering::Equal => return (middle as u64, true),
-                Ordering::Greater => high = middle,
-            }
-        }
-        (low as u64, false)
+    pub fn find(&self, block: &[u8], heads: &[u64], string: &[u8]) -> (u64, bool) {
+        let wanted = head(string);
+        let first = lower_bound(0, heads.len(), |code| heads[code] < wanted);
+        // Equal heads say nothing; mostly there is one.
+        let equal = heads[first..].iter().take_while(|&&head| head == wanted).count();
+        let code = lower_bound(first, first + equal, |code| self.word(block, code) < string);
+        (code as u64, code < first + equal && self.word(block, code) == string)
     }
 }
 
@@ -155,9 +143,10 @@ mod tests {
         let dictionary = parse(&bytes, 4).unwrap();
         let strings: Vec<&[u8]> = (0..4).map(|row| dictionary.get(&bytes, row)).collect();
         assert_eq!(strings, [&b"ab"[..], b"ab", b"", b"b"]);
-        assert_eq!(dictionary.find(&bytes, b"ab"), (1, true));
-        assert_eq!(dictionary.find(&bytes, b"aa"), (1, false));
-        assert_eq!(dictionary.find(&bytes, b"c"), (3, false));
+        let heads = dictionary.heads(&bytes);
+        assert_eq!(dictionary.find(&bytes, &heads, b"ab"), (1, true));
+        assert_eq!(dictionary.find(&bytes, &heads, b"aa"), (1, false));
+        assert_eq!(dictionary.find(&bytes, &heads, b"c"), (3, false));
     }
 
     #[test]

@@ -11,7 +11,7 @@
 
 use std::cmp::Ordering;
 
-use super::{Bitmap, Column, PrefixBytes, PrefixBytesBuilder, load_u32, load_u64};
+use super::{Bitmap, Column, PrefixBytes, PrefixBytesBuilder, extend_by, load_u32, load_u64};
 use crate::{fault::Fault, format::encoding};
 
 /// A parsed exceptions column.
@@ -78,9 +78,9 @@ impl Exceptions {
         }
     }
 
-    /// Appends exception `index` to `out`.
-    pub fn append_to(&self, block: &[u8], index: usize, out: &mut Vec<u8>) {
-        self.keys.append_to(block, index, out);
+    /// Where the parts of exception `index` lie in the block.
+    pub fn ranges(&self, block: &[u8], index: usize) -> [(usize, usize); 3] {
+        self.keys.ranges(block, index)
     }
 }
 
@@ -125,7 +125,7 @@ impl ExceptionsBuilder {
     pub fn encode(&mut self, rows: usize, out: &mut Vec<u8>) {
         out.extend_from_slice(&(self.keys.rows() as u32).to_le_bytes());
         self.words.resize(rows.div_ceil(64), 0);
-        out.extend(self.words.iter().flat_map(|word| word.to_le_bytes()));
+        extend_by(out, &self.words, |word| word.to_le_bytes());
         self.keys.encode(out);
     }
 }

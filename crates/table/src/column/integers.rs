@@ -8,7 +8,7 @@
 //! Width 0 is a constant column: 1 byte for all zeros, 9 for anything else. Access is one load and
 //! one addition. The addition wraps, so no bytes can make it fail.
 
-use super::{Column, load_u16, load_u32, load_u64};
+use super::{Column, extend_by, load_u16, load_u32, load_u64, load_word, lower_bound, width_mask};
 use crate::{fault::Fault, format::encoding};
 
 const HAS_BASE: u8 = 0x80;
@@ -17,13 +17,15 @@ const HAS_BASE: u8 = 0x80;
 #[derive(Debug, Clone, Copy)]
 pub struct Integers {
     base: u64,
+    /// The bits of a delta in a word.
+    mask: u64,
     at: u32,
     width: u8,
 }
 
 impl Integers {
     /// What an absent column reads as.
-    pub const ZERO: Integers = Integers { base: 0, at: 0, width: 0 };
+    pub const ZERO: Integers = Integers { base: 0, mask: 0, at: 0, width: 0 };
 
     pub fn parse(block: &[u8], column: &Column, rows: usize) -> Result<Integers, Fault> {
         if column.encoding != encoding::INTEGERS {
@@ -48,20 +50,39 @@ impl Integers {
         if bytes.len() as u64 != needed {
             return Err(column.damaged(format!("{needed} bytes"), bytes.len()));
         }
-        Ok(Integers { base, at: column.start + head_bytes, width })
+        let mask = if width == 8 { u64::MAX } else { width_mask(width) };
+        Ok(Integers { base, mask, at: column.start + head_bytes, width })
     }
 
     #[inline(always)]
     pub fn get(&self, block: &[u8], row: usize) -> u64 {
-        let at = self.at as usize;
-        let delta = match self.width {
-            0 => 0,
-            1 => u64::from(block[at + row]),
-            2 => load_u16(block, at + row * 2),
-            4 => load_u32(block, at + row * 4),
-            _ => load_u64(block, at + row * 8),
-        };
-        self.base.wrapping_add(delta)
+        let word = load_word(block, self.at as usize + row * usize::from(self.width));
+        self.base.wrapping_add(word & self.mask)
+    }
+
+    /// The first row of `low..high`, in which the values ascend, that is not below `wanted`; `high`
+    /// when all are.
+    #[inline]
+    pub fn lower_bound(&self, block: &[u8], low: usize, high: usize, wanted: u64) -> usize {
+        let bytes = self.rows(block, low, high - low);
+        let base = self.base;
+        let less = |delta: u64| base.wrapping_add(delta) < wanted;
+        let count = high - low;
+        low + match self.width {
+            0 => return if self.base < wanted { high } else { low },
+            1 => lower_bound(0, count, |row| less(bytes[row].into())),
+            2 => lower_bound(0, count, |row| less(load_u16(bytes, row * 2))),
+            4 => lower_bound(0, count, |row| less(load_u32(bytes, row * 4))),
+            _ => lower_bound(0, count, |row| less(load_u64(bytes, row * 8))),
+        }
+    }
+
+    /// The bytes of `count` rows from `first` on.
+    #[inline(always)]
+    fn rows<'a>(&self, block: &'a [u8], first: usize, count: usize) -> &'a [u8] {
+        let width = usize::from(self.width);
+        let start = self.at as usize + first * width;
+        &block[start..start + count * width]
     }
 
     /// The value of every row, when the column is constant.
@@ -86,9 +107,9 @@ pub fn encode_integers(values: &[u64], out: &mut Vec<u8>) {
     match width {
         0 => {}
         1 => out.extend(values.iter().map(|value| (value - base) as u8)),
-        2 => out.extend(values.iter().flat_map(|value| ((value - base) as u16).to_le_bytes())),
-        4 => out.extend(values.iter().flat_map(|value| ((value - base) as u32).to_le_bytes())),
-        _ => out.extend(values.iter().flat_map(|value| (value - base).to_le_bytes())),
+        2 => extend_by(out, values, |value| ((value - base) as u16).to_le_bytes()),
+        4 => extend_by(out, values, |value| ((value - base) as u32).to_le_bytes()),
+        _ => extend_by(out, values, |value| (value - base).to_le_bytes()),
     }
 }
 

@@ -10,20 +10,26 @@
 //! on every target that tolerates unaligned access.
 
 mod bitmap;
+mod cursor;
 mod dictionary;
 mod exceptions;
+mod groups;
 mod integers;
 mod prefix_builder;
 mod prefix_bytes;
 mod raw_bytes;
+mod search;
 
 pub use bitmap::{Bitmap, encode_bitmap};
+pub use cursor::KeyCursor;
 pub use dictionary::{Dictionary, encode_dictionary};
 pub use exceptions::{Exceptions, ExceptionsBuilder};
+pub use groups::{GROUPED_ROWS_MAX, Groups, encode_groups};
 pub use integers::{Integers, encode_integers, width_of as integer_width};
 pub use prefix_builder::PrefixBytesBuilder;
-pub use prefix_bytes::{KeyCursor, PrefixBytes};
+pub use prefix_bytes::PrefixBytes;
 pub use raw_bytes::{RawBytes, encode_raw_bytes_head};
+pub use search::{is_less, lower_bound, run_end};
 
 use crate::fault::Fault;
 
@@ -76,6 +82,16 @@ fn load_u64(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(raw)
 }
 
+/// Appends the bytes of each item. `Vec::extend` would take them one by one.
+#[inline]
+fn extend_by<T, const N: usize>(out: &mut Vec<u8>, items: &[T], bytes: impl Fn(&T) -> [u8; N]) {
+    let start = out.len();
+    out.resize(start + items.len() * N, 0);
+    for (to, item) in out[start..].as_chunks_mut::<N>().0.iter_mut().zip(items) {
+        *to = bytes(item);
+    }
+}
+
 /// An array of ascending positions of 1, 2 or 4 bytes each: where the slices of a column begin
 /// and end.
 #[derive(Debug, Clone, Copy)]
@@ -97,8 +113,8 @@ impl Offsets {
     fn encode(offsets: &[u32], width: u8, out: &mut Vec<u8>) {
         match width {
             1 => out.extend(offsets.iter().map(|&offset| offset as u8)),
-            2 => out.extend(offsets.iter().flat_map(|&offset| (offset as u16).to_le_bytes())),
-            _ => out.extend(offsets.iter().flat_map(|&offset| offset.to_le_bytes())),
+            2 => extend_by(out, offsets, |&offset| (offset as u16).to_le_bytes()),
+            _ => extend_by(out, offsets, |&offset| offset.to_le_bytes()),
         }
     }
 
@@ -120,33 +136,43 @@ impl Offsets {
 
     #[inline(always)]
     fn get(&self, block: &[u8], index: usize) -> usize {
-        let at = self.at as usize;
-        match self.width {
-            1 => usize::from(block[at + index]),
-            2 => load_u16(block, at + index * 2) as usize,
-            _ => load_u32(block, at + index * 4) as usize,
-        }
+        self.pair(block, index).0
     }
 
-    /// Positions `index` and `index + 1`: where a slice begins and ends, in one load.
+    /// Positions `index` and `index + 1`: where a slice begins and ends, in one load. Behind the
+    /// last position the second means nothing.
     #[inline(always)]
     fn pair(&self, block: &[u8], index: usize) -> (usize, usize) {
-        let at = self.at as usize;
-        match self.width {
-            1 => {
-                let both = load_u16(block, at + index) as usize;
-                (both & 0xff, both >> 8)
-            }
-            2 => {
-                let both = load_u32(block, at + index * 2) as usize;
-                (both & 0xffff, both >> 16)
-            }
-            _ => {
-                let both = load_u64(block, at + index * 4);
-                ((both & 0xffff_ffff) as usize, (both >> 32) as usize)
-            }
-        }
+        let width = usize::from(self.width);
+        let both = load_word(block, self.at as usize + index * width);
+        let mask = width_mask(self.width);
+        ((both & mask) as usize, (both >> (8 * width) & mask) as usize)
     }
+}
+
+/// What numbers of `width` bytes, 0 to 7, have in a word.
+#[inline(always)]
+fn width_mask(width: u8) -> u64 {
+    (1 << (8 * u32::from(width))) - 1
+}
+
+/// Eight bytes from `at` on as a little-endian number, whatever their meaning; bytes behind the block
+/// are zero. So numbers of every width are read alike, without a branch on the width.
+#[inline(always)]
+fn load_word(block: &[u8], at: usize) -> u64 {
+    match block.get(at..at + 8) {
+        Some(raw) => load_u64(raw, 0),
+        None => load_word_at_end(block, at),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn load_word_at_end(block: &[u8], at: usize) -> u64 {
+    let mut raw = [0; 8];
+    let left = &block[at..];
+    raw[..left.len()].copy_from_slice(left);
+    u64::from_le_bytes(raw)
 }
 
 /// The first eight bytes as an integer that sorts like them; what is missing counts as zero. Equal
@@ -165,7 +191,7 @@ pub fn head(bytes: &[u8]) -> u64 {
 
 /// [`head`] of `block[start..end]`, as one load and a mask where eight bytes are there to load.
 #[inline(always)]
-fn head_at(block: &[u8], start: usize, end: usize) -> u64 {
+pub fn head_at(block: &[u8], start: usize, end: usize) -> u64 {
     let Some(chunk) = block.get(start..).and_then(|rest| rest.first_chunk::<8>()) else {
         return head(&block[start..end]);
     };

@@ -30,7 +30,7 @@
 
 use std::cmp::Ordering;
 
-use super::{Column, Offsets, head, head_at, load_u32};
+use super::{Column, Offsets, head, is_less, load_u32, lower_bound};
 use crate::{
     fault::Fault,
     format::{BUNDLE_SHIFT_MAX, encoding},
@@ -107,12 +107,12 @@ impl PrefixBytes {
     }
 
     #[inline(always)]
-    fn bundle_of(&self, row: usize) -> usize {
+    pub(super) fn bundle_of(&self, row: usize) -> usize {
         row >> self.shift
     }
 
     #[inline(always)]
-    fn bundle_prefix<'a>(&self, block: &'a [u8], bundle: usize) -> &'a [u8] {
+    pub(super) fn bundle_prefix<'a>(&self, block: &'a [u8], bundle: usize) -> &'a [u8] {
         self.slice(block, (bundle << self.shift) + bundle)
     }
 
@@ -134,7 +134,12 @@ impl PrefixBytes {
 
     /// Where row `row`'s own bytes begin and end behind its bundle's prefix.
     #[inline(always)]
-    fn suffix_range(&self, block: &[u8], bundle: usize, mut row: usize) -> (usize, usize) {
+    pub(super) fn suffix_range(
+        &self,
+        block: &[u8],
+        bundle: usize,
+        mut row: usize,
+    ) -> (usize, usize) {
         let first = bundle << self.shift;
         let data = self.data as usize;
         loop {
@@ -161,66 +166,66 @@ impl PrefixBytes {
         let Some(rest) = key.strip_prefix(prefix) else {
             return if key < prefix { (0, false) } else { (rows, false) };
         };
-        // `low` will be the number of bundles whose first string is before the key.
+        self.find_among(block, Some(heads), rest, (0, rows))
+    }
+
+    /// The first row of `low..high`, among which the strings ascend, that is at or after `rest`, a
+    /// string without the block prefix, and whether it equals it; `high` when all are before it.
+    /// Without `heads` the bundles' first strings are compared.
+    #[inline]
+    pub fn find_among(
+        &self,
+        block: &[u8],
+        heads: Option<&[u64]>,
+        rest: &[u8],
+        (low, high): (usize, usize),
+    ) -> (usize, bool) {
         let wanted = head(rest);
-        let mut low = heads.partition_point(|&head| head < wanted);
-        if heads.get(low) == Some(&wanted) {
-            let mut high = low + heads[low..].partition_point(|&head| head == wanted);
-            while low < high {
-                let middle = (low + high) / 2;
-                if self.bundle_first(block, middle) < rest {
-                    low = middle + 1;
-                } else {
-                    high = middle;
-                }
-            }
+        // Bundles that begin inside; `next` will be the first of them that is not before the key.
+        let (mut next, mut end) = (low.div_ceil(1 << self.shift), high.div_ceil(1 << self.shift));
+        if let Some(heads) = heads {
+            let inside = &heads[next..end];
+            let equal = next + inside.partition_point(|&head| head < wanted);
+            // Equal heads say nothing.
+            end = equal + heads[equal..end].iter().take_while(|&&head| head == wanted).count();
+            next = equal;
         }
-        if low > 0 {
-            // The key is behind the first row of bundle `low - 1`, so it can be in there.
-            let (row, equal) = self.find_in_bundle(block, low - 1, rest);
-            if row < (low << self.shift) {
+        let first = low.div_ceil(1 << self.shift);
+        next = lower_bound(next, end, |bundle| self.bundle_first(block, bundle) < rest);
+        // The key is behind the first row of the bundle before, so it can be in there.
+        let from = if next > first { ((next - 1) << self.shift) + 1 } else { low };
+        let to = high.min(next << self.shift);
+        if from < to {
+            let (row, equal) = self.find_in_bundle(block, next - 1, (from, to), rest);
+            if row < to {
                 return (row, equal);
             }
         }
-        match heads.get(low) {
-            // Only an equal head can begin an equal string.
-            Some(&head) => {
-                let equal = head == wanted && self.bundle_first(block, low) == rest;
-                (low << self.shift, equal)
-            }
-            None => (rows, false),
-        }
+        (to, to < high && self.bundle_first(block, next) == rest)
     }
 
-    /// The first row of `bundle` behind its first that is at or after `rest`, and whether it
-    /// equals it; the first row behind the bundle when there is none.
+    /// The first of the rows `low..high` of `bundle` that is at or after `rest`, and whether it
+    /// equals it; `high` when there is none.
     #[inline]
-    fn find_in_bundle(&self, block: &[u8], bundle: usize, rest: &[u8]) -> (usize, bool) {
-        let first = bundle << self.shift;
-        let behind = first + (1 << self.shift);
-        // Without the bundle's prefix the key, being after the first row, is after them all.
-        let Some(rest) = rest.strip_prefix(self.bundle_prefix(block, bundle)) else {
-            return (behind, false);
+    fn find_in_bundle(
+        &self,
+        block: &[u8],
+        bundle: usize,
+        (low, high): (usize, usize),
+        rest: &[u8],
+    ) -> (usize, bool) {
+        let prefix = self.bundle_prefix(block, bundle);
+        let Some(rest) = rest.strip_prefix(prefix) else {
+            return (if rest < prefix { low } else { high }, false);
         };
         let wanted = head(rest);
-        let end = behind.min(self.rows as usize);
-        let (mut low, mut high) = (first + 1, end);
-        let mut equal = false;
-        while low < high {
-            let middle = (low + high) / 2;
-            let (start, stop) = self.suffix_range(block, bundle, middle);
-            let order = match head_at(block, start, stop).cmp(&wanted) {
-                Ordering::Equal => block[start..stop].cmp(rest),
-                order => order,
-            };
-            if order == Ordering::Less {
-                low = middle + 1;
-            } else {
-                equal = order == Ordering::Equal;
-                high = middle;
-            }
+        let range = |row| self.suffix_range(block, bundle, row);
+        let row = lower_bound(low, high, |row| is_less(block, range(row), rest, wanted));
+        if row == high {
+            return (row, false);
         }
-        if low < end { (low, equal) } else { (behind, false) }
+        let (start, stop) = range(row);
+        (row, block[start..stop] == *rest)
     }
 
     /// Compares row `row` with `rest`, a string without the block prefix.
@@ -233,94 +238,24 @@ impl PrefixBytes {
         }
     }
 
-    /// The three parts of row `row`: the block's prefix, the bundle's, its own bytes.
-    pub fn parts<'a>(&self, block: &'a [u8], row: usize) -> [&'a [u8]; 3] {
-        let bundle = self.bundle_prefix(block, self.bundle_of(row));
-        [self.block_prefix(block), bundle, self.suffix(block, row)]
+    /// Where the three parts of row `row` lie: the block's prefix, the bundle's, its own bytes.
+    #[inline]
+    pub fn ranges(&self, block: &[u8], row: usize) -> [(usize, usize); 3] {
+        let bundle = self.bundle_of(row);
+        let (start, end) = self.offsets.pair(block, (bundle << self.shift) + bundle);
+        let data = self.data as usize;
+        [
+            (self.prefix_start as usize, data),
+            (data + start, data + end),
+            self.suffix_range(block, bundle, row),
+        ]
     }
 
     /// Appends row `row` to `out`.
     pub fn append_to(&self, block: &[u8], row: usize, out: &mut Vec<u8>) {
-        for part in self.parts(block, row) {
-            out.extend_from_slice(part);
+        for (start, end) in self.ranges(block, row) {
+            out.extend_from_slice(&block[start..end]);
         }
-    }
-}
-
-/// Materialises the rows of a column into one reused buffer, and copies only what changed: inside
-/// a bundle that is the suffix; under a key schema of several fields, those
-/// behind the ones that rarely change ([`KeyCursor::complete`]).
-#[derive(Debug)]
-pub struct KeyCursor {
-    key: Vec<u8>,
-    /// The bundle whose prefix `key` begins with, or under several fields the row; `usize::MAX` when
-    /// none.
-    bundle: usize,
-    /// How many bytes of `key` belong to the prefixes.
-    shared: usize,
-}
-
-impl Default for KeyCursor {
-    fn default() -> Self {
-        KeyCursor { key: Vec::new(), bundle: usize::MAX, shared: 0 }
-    }
-}
-
-impl KeyCursor {
-    pub fn new() -> KeyCursor {
-        KeyCursor::default()
-    }
-
-    /// Forgets the block that the key came from; to be called before a move to another one.
-    pub fn leave_block(&mut self) {
-        self.bundle = usize::MAX;
-    }
-
-    pub fn key(&self) -> &[u8] {
-        &self.key
-    }
-
-    /// Makes another key, of which nothing is kept for later rows.
-    pub fn rebuild(&mut self, whole: impl FnOnce(&mut Vec<u8>)) {
-        self.leave_block();
-        self.key.clear();
-        whole(&mut self.key);
-    }
-
-    /// Makes the key of `row` of a block with several fields: what `stable` appends stays when
-    /// `kept` says so of the row before.
-    #[inline]
-    pub fn complete(
-        &mut self,
-        row: usize,
-        kept: impl FnOnce(usize) -> bool,
-        stable: impl FnOnce(&mut Vec<u8>),
-        own: impl FnOnce(&mut Vec<u8>),
-    ) {
-        if self.bundle != usize::MAX && kept(self.bundle) {
-            self.key.truncate(self.shared);
-        } else {
-            self.key.clear();
-            stable(&mut self.key);
-            self.shared = self.key.len();
-        }
-        self.bundle = row;
-        own(&mut self.key);
-    }
-
-    #[inline]
-    pub fn move_to(&mut self, column: &PrefixBytes, block: &[u8], row: usize) {
-        let bundle = column.bundle_of(row);
-        if bundle != self.bundle {
-            self.key.clear();
-            self.key.extend_from_slice(column.block_prefix(block));
-            self.key.extend_from_slice(column.bundle_prefix(block, bundle));
-            self.shared = self.key.len();
-            self.bundle = bundle;
-        } else {
-            self.key.truncate(self.shared);
-        }
-        self.key.extend_from_slice(column.suffix(block, row));
     }
 }
 
@@ -329,7 +264,7 @@ mod tests {
     use sluice_env::Rng;
 
     use super::*;
-    use crate::column::{PrefixBytesBuilder, common_prefix};
+    use crate::column::{KeyCursor, PrefixBytesBuilder, common_prefix};
 
     fn encode(strings: &[Vec<u8>]) -> (Vec<u8>, PrefixBytes) {
         let mut builder = PrefixBytesBuilder::default();

@@ -1,9 +1,10 @@
 //! Writes the key columns of a data block under a key schema of several fields;
 //! the parent reads them and has the picture.
 //!
-//! Per row: the key is split, and each field goes into its column. A string that equals the one
-//! before it in its column is not stored again. How a column of strings is encoded is decided at
-//! the end of the block (`strings`).
+//! Per row: what the key shares with the one before says how many leading fields are the same (the
+//! row's *depth*); the fields behind them are split off, and each goes into its column. So a column
+//! has one value for each row whose depth is not above it, and the depths say which row has which.
+//! What is grouped, and how a column of strings is encoded, is decided at the end of the block.
 //!
 //! In debug builds each block is read back before it is written: every key is built again and
 //! compared, and searched for.
@@ -12,11 +13,15 @@ use std::sync::Arc;
 
 use super::{ESCAPED_END, strings::Strings};
 use crate::{
-    column::{ExceptionsBuilder, encode_integers, integer_width},
+    column::{ExceptionsBuilder, GROUPED_ROWS_MAX, encode_groups, encode_integers, integer_width},
     format::{encoding, role},
     layout::LayoutWriter,
-    schema::{FieldType, IntWidth, KeySchema},
+    schema::{FieldType, IntWidth, KeySchema, SCHEMA_FIELDS_MAX},
 };
+
+/// Rows of a group, on average, from which grouping pays: a row's bit and a group's start in memory
+/// are less than a field's value, and searches become shorter.
+const GROUP_ROWS_MIN: usize = 2;
 
 /// Collects the keys of one data block.
 #[derive(Debug)]
@@ -24,15 +29,20 @@ pub struct KeyColumnsBuilder {
     schema: Arc<KeySchema>,
     fields: Vec<FieldBuilder>,
     exceptions: ExceptionsBuilder,
-    rows: usize,
-    /// Rows in front of the first that splits: they take its fields.
-    leading: usize,
+    /// How many leading fields each row shares with the one before; all of them when it is an
+    /// exception.
+    depths: Vec<u8>,
+    /// How many rows have each depth.
+    depth_counts: [u32; SCHEMA_FIELDS_MAX + 1],
     /// Whether the row before is an exception.
     exception: bool,
     last: Vec<u8>,
     /// Bit r: row r has the key of row r - 1.
     same: Vec<u64>,
     ends: Vec<usize>,
+    /// Scratch of [`KeyColumnsBuilder::encode`].
+    picks: Vec<u32>,
+    words: Vec<u64>,
     #[cfg(debug_assertions)]
     kept: Vec<Vec<u8>>,
 }
@@ -43,12 +53,14 @@ impl KeyColumnsBuilder {
             fields: schema.types().iter().map(|&of_type| FieldBuilder::new(of_type)).collect(),
             schema,
             exceptions: ExceptionsBuilder::default(),
-            rows: 0,
-            leading: 0,
+            depths: Vec::new(),
+            depth_counts: [0; SCHEMA_FIELDS_MAX + 1],
             exception: false,
             last: Vec::new(),
             same: Vec::new(),
             ends: Vec::new(),
+            picks: Vec::new(),
+            words: Vec::new(),
             #[cfg(debug_assertions)]
             kept: Vec::new(),
         }
@@ -57,7 +69,9 @@ impl KeyColumnsBuilder {
     pub fn clear(&mut self) {
         self.fields.iter_mut().for_each(FieldBuilder::clear);
         self.exceptions.clear();
-        (self.rows, self.leading, self.exception) = (0, 0, false);
+        self.depths.clear();
+        self.depth_counts = [0; SCHEMA_FIELDS_MAX + 1];
+        self.exception = false;
         self.last.clear();
         self.same.clear();
         #[cfg(debug_assertions)]
@@ -75,26 +89,58 @@ impl KeyColumnsBuilder {
 
     /// How many columns it will write.
     pub fn columns(&self) -> usize {
-        self.fields.len() + usize::from(!self.exceptions.is_empty())
+        self.fields.len()
+            + usize::from(self.grouped().0 > 0)
+            + usize::from(!self.exceptions.is_empty())
     }
 
-    /// About how many bytes the columns would have now; not less than they will.
+    /// How many leading fields will have one value a group, and how many groups there are.
+    fn grouped(&self) -> (usize, usize) {
+        let rows = self.depths.len();
+        let mut best = (0, rows);
+        if rows > GROUPED_ROWS_MAX {
+            return best;
+        }
+        // Row 0 begins a group whatever its depth.
+        let mut groups = 1;
+        let counted = usize::from(self.depths.first() == Some(&0));
+        for (depth, &count) in self.depth_counts[..self.fields.len()].iter().enumerate() {
+            groups += count as usize - if depth == 0 { counted } else { 0 };
+            if groups * GROUP_ROWS_MIN > rows {
+                break;
+            }
+            // One group: the fields are constant, and cost nothing as they are.
+            if groups > 1 {
+                best = (depth + 1, groups);
+            }
+        }
+        best
+    }
+
+    /// About how many bytes the columns would have now; not much less than they will.
     pub fn encoded_bytes_max(&self) -> usize {
-        self.fields.iter().map(|field| field.encoded_bytes_max(self.rows)).sum::<usize>()
-            + self.exceptions.encoded_bytes_max(self.rows)
+        let rows = self.depths.len();
+        let (grouped, groups) = self.grouped();
+        let places = |index: usize| if index < grouped { groups } else { rows };
+        let bytes = |(index, field): (usize, &FieldBuilder)| field.encoded_bytes_max(places(index));
+        self.fields.iter().enumerate().map(bytes).sum::<usize>()
+            + rows / 8
+            + self.exceptions.encoded_bytes_max(rows)
     }
 
     /// Adds the next key, which shares its first `shared` bytes with the one before; `same` says
     /// whether it is that.
     #[inline]
     pub fn push(&mut self, key: &[u8], shared: usize, same: bool) {
-        let row = self.rows;
-        let mut kept = 0;
-        self.rows += 1;
+        let row = self.depths.len();
+        let same = same && row > 0;
         if row.is_multiple_of(64) {
             self.same.push(0);
         }
-        if same && row > 0 {
+        #[cfg(debug_assertions)]
+        self.kept.push(key.to_vec());
+        let mut depth = self.fields.len();
+        if same {
             self.same[row / 64] |= 1 << (row % 64);
         } else {
             self.last.clear();
@@ -104,51 +150,60 @@ impl KeyColumnsBuilder {
             }
             // Delimited fields that end inside the shared bytes end there in both keys.
             let known = self.ends.iter().take(self.schema.delimited_fields());
-            kept = known.take_while(|&&end| end <= shared).count();
-            self.exception = !self.schema.split_rest(key, kept, &mut self.ends);
-        }
-        #[cfg(debug_assertions)]
-        self.kept.push(key.to_vec());
-        if same && row > 0 && !self.exception {
-            kept = self.fields.len();
+            depth = known.take_while(|&&end| end <= shared).count();
+            self.exception = !self.schema.split_rest(key, depth, &mut self.ends);
+            if !self.exception {
+                let mut start = depth.checked_sub(1).map_or(0, |last| self.ends[last]);
+                for (field, &end) in self.fields.iter_mut().zip(&self.ends).skip(depth) {
+                    field.push(&key[start..end]);
+                    start = end;
+                }
+            }
         }
         if self.exception {
+            depth = self.fields.len();
             self.exceptions.push(row, key);
-            if self.leading == row {
-                self.leading += 1;
-            } else {
-                self.fields.iter_mut().for_each(FieldBuilder::repeat);
-            }
-            return;
         }
-        self.fields[..kept].iter_mut().for_each(FieldBuilder::repeat);
-        let mut start = kept.checked_sub(1).map_or(0, |last| self.ends[last]);
-        for (field, &end) in self.fields.iter_mut().zip(&self.ends).skip(kept) {
-            field.push(&key[start..end]);
-            start = end;
-        }
-        if self.leading == row {
-            for field in &mut self.fields {
-                (0..row).for_each(|_| field.repeat());
-            }
-        }
+        self.depths.push(depth as u8);
+        self.depth_counts[depth] += 1;
     }
 
     /// Appends the columns.
     pub fn encode(&mut self, layout: &mut LayoutWriter, out: &mut Vec<u8>) {
-        if self.leading == self.rows {
+        let rows = self.depths.len();
+        let (grouped, _) = self.grouped();
+        if self.depth_counts[0] == 0 {
             // No key splits: columns of nothing.
-            for field in &mut self.fields {
-                field.push_nothing();
-                (1..self.rows).for_each(|_| field.repeat());
-            }
+            self.fields.iter_mut().for_each(FieldBuilder::push_nothing);
         }
-        for (index, field) in self.fields.iter().enumerate() {
-            field.encode(index, self.rows, layout, out);
+        if grouped > 0 {
+            self.words.clear();
+            self.words.resize(rows.div_ceil(64), 0);
+            self.words[0] = 1;
+            for (row, &depth) in self.depths.iter().enumerate() {
+                self.words[row / 64] |= u64::from(usize::from(depth) < grouped) << (row % 64);
+            }
+            layout.column(out, role::GROUPS, encoding::GROUPS);
+            encode_groups(grouped as u8, &self.words, out);
+        }
+        for (index, field) in self.fields.iter_mut().enumerate() {
+            let begins = |row: usize, depth: u8| {
+                index >= grouped || row == 0 || usize::from(depth) < grouped
+            };
+            // Which value each row, or group, has. Rows in front of the first that splits take its.
+            let mut pushed = 0u32;
+            self.picks.clear();
+            for (row, &depth) in self.depths.iter().enumerate() {
+                pushed += u32::from(usize::from(depth) <= index);
+                if begins(row, depth) {
+                    self.picks.push(pushed.saturating_sub(1));
+                }
+            }
+            field.encode(index, &self.picks, layout, out);
         }
         if !self.exceptions.is_empty() {
             layout.column(out, role::EXCEPTION, encoding::EXCEPTIONS);
-            self.exceptions.encode(self.rows, out);
+            self.exceptions.encode(rows, out);
         }
     }
 
@@ -176,7 +231,7 @@ impl KeyColumnsBuilder {
     }
 }
 
-/// One field of all rows.
+/// One field: its values, without those that a row shares with the one before.
 #[derive(Debug)]
 enum FieldBuilder {
     Numbers {
@@ -184,20 +239,23 @@ enum FieldBuilder {
         values: Vec<u64>,
         min: u64,
         max: u64,
+        /// Scratch: the value of each row.
+        placed: Vec<u64>,
     },
     /// `escaped`: without the end that they have in the key.
-    Strings {
-        escaped: bool,
-        strings: Strings,
-    },
+    Strings { escaped: bool, strings: Strings },
 }
 
 impl FieldBuilder {
     fn new(of_type: FieldType) -> FieldBuilder {
         match of_type {
-            FieldType::Uint { width, .. } => {
-                FieldBuilder::Numbers { width, values: Vec::new(), min: u64::MAX, max: 0 }
-            }
+            FieldType::Uint { width, .. } => FieldBuilder::Numbers {
+                width,
+                values: Vec::new(),
+                min: u64::MAX,
+                max: 0,
+                placed: Vec::new(),
+            },
             _ => FieldBuilder::Strings {
                 escaped: of_type == FieldType::Escaped,
                 strings: Strings::default(),
@@ -215,11 +273,11 @@ impl FieldBuilder {
         }
     }
 
-    /// Adds a row whose field has these bytes in its key.
+    /// Adds a value that has these bytes in its key.
     #[inline]
     fn push(&mut self, own: &[u8]) {
         match self {
-            FieldBuilder::Numbers { width, values, min, max } => {
+            FieldBuilder::Numbers { width, values, min, max, .. } => {
                 let value = width.load(own).unwrap_or(0);
                 values.push(value);
                 (*min, *max) = (value.min(*min), value.max(*max));
@@ -241,34 +299,38 @@ impl FieldBuilder {
         }
     }
 
-    /// Adds a row with the field of the row before, which there is.
-    fn repeat(&mut self) {
-        match self {
-            FieldBuilder::Numbers { values, .. } => values.extend_from_within(values.len() - 1..),
-            FieldBuilder::Strings { strings, .. } => strings.repeat(),
-        }
-    }
-
-    fn encoded_bytes_max(&self, rows: usize) -> usize {
+    fn encoded_bytes_max(&self, places: usize) -> usize {
         match self {
             FieldBuilder::Numbers { min, max, .. } => {
-                9 + rows * usize::from(integer_width(max.saturating_sub(*min)))
+                9 + places * usize::from(integer_width(max.saturating_sub(*min)))
             }
-            FieldBuilder::Strings { strings, .. } => strings.encoded_bytes_max(),
+            FieldBuilder::Strings { strings, .. } => strings.encoded_bytes_max(places),
         }
     }
 
-    fn encode(&self, index: usize, rows: usize, layout: &mut LayoutWriter, out: &mut Vec<u8>) {
+    /// Appends the column in which place `p` has value `picks[p]`.
+    fn encode(
+        &mut self,
+        index: usize,
+        picks: &[u32],
+        layout: &mut LayoutWriter,
+        out: &mut Vec<u8>,
+    ) {
         let role = role::KEY_FIELD + index as u8;
         match self {
-            FieldBuilder::Numbers { values, .. } => {
+            FieldBuilder::Numbers { values, placed, .. } => {
                 layout.column(out, role, encoding::INTEGERS);
-                encode_integers(&values[..rows], out);
+                if values.len() == 1 {
+                    return encode_integers(values, out); // constant, whatever the number of places
+                }
+                placed.clear();
+                placed.extend(picks.iter().map(|&pick| values[pick as usize]));
+                encode_integers(placed, out);
             }
             FieldBuilder::Strings { strings, .. } => {
-                let (of, bytes) = strings.encode();
+                let (of, bytes) = strings.encode(picks);
                 layout.column(out, role, of);
-                out.extend_from_slice(&bytes);
+                out.extend_from_slice(bytes);
             }
         }
     }

@@ -1,16 +1,21 @@
 //! One field of the keys of a block: its column, and how a key's part is found in it.
+//!
+//! A *place* is a row, or for the fields that groups share a group.
 
 use std::cmp::Ordering;
 
 use super::{ESCAPED_END, samples::Samples};
 use crate::{
-    column::{Column, Dictionary, Integers, PrefixBytes, RawBytes, head},
+    column::{
+        Column, Dictionary, Integers, KeyCursor, PrefixBytes, RawBytes, head, is_less, lower_bound,
+        run_end,
+    },
     fault::Fault,
     format::encoding,
     schema::{FieldType, IntWidth},
 };
 
-/// One field of all rows of a block.
+/// One field of all rows, or groups, of a block.
 #[derive(Debug)]
 pub(super) struct Field {
     pub(super) of_type: FieldType,
@@ -20,74 +25,76 @@ pub(super) struct Field {
 /// The column of a field. Resolved when the block is loaded.
 #[derive(Debug)]
 enum Values {
-    Numbers(IntWidth, Integers, Samples),
-    /// The samples are of the heads: [`crate::column::head`].
-    Raw(RawBytes, Samples),
-    /// Of the first field that is not constant, so that rows ascend: where each word begins, and
-    /// behind them the number of rows. Of others nothing.
-    Dictionary(Dictionary, Box<[u32]>),
-    /// The samples are of the heads behind the block's prefix, one a bundle.
-    Prefix(PrefixBytes, Samples),
+    Numbers(IntWidth, Integers),
+    Raw(RawBytes),
+    /// With the heads of its words.
+    Dictionary(Dictionary, Box<[u64]>),
+    Prefix(PrefixBytes),
 }
 
 impl Field {
-    /// Parses the column of a field. `ascends`: all fields before are constant.
+    /// Parses the column of a field with one value each for `places`.
     pub(super) fn parse(
         block: &[u8],
         column: &Column,
         of_type: FieldType,
-        rows: usize,
-        ascends: bool,
+        places: usize,
     ) -> Result<Field, Fault> {
         let values = match (of_type, column.encoding) {
             (FieldType::Uint { width, .. }, _) => {
-                let values = Integers::parse(block, column, rows)?;
-                let sampled = if values.constant().is_some() { 0 } else { rows };
-                let samples = Samples::of(sampled, |row| values.get(block, row));
-                Values::Numbers(width, values, samples)
+                Values::Numbers(width, Integers::parse(block, column, places)?)
             }
             (_, encoding::PREFIX_BYTES) => {
-                let strings = PrefixBytes::parse(block, column, rows)?;
-                let samples = Samples::new(strings.bundle_heads(block), strings.shift());
-                Values::Prefix(strings, samples)
+                Values::Prefix(PrefixBytes::parse(block, column, places)?)
             }
             (_, encoding::DICTIONARY) => {
-                let dictionary = Dictionary::parse(block, column, rows)?;
-                let starts =
-                    if ascends { dictionary.starts(block, rows, column)? } else { Box::default() };
-                Values::Dictionary(dictionary, starts)
+                let strings = Dictionary::parse(block, column, places)?;
+                let heads = strings.heads(block);
+                Values::Dictionary(strings, heads)
             }
-            _ => {
-                let strings = RawBytes::parse(block, column, rows)?;
-                let sample = |row| head(strings.get(block, row));
-                Values::Raw(strings, Samples::of(rows, sample))
-            }
+            _ => Values::Raw(RawBytes::parse(block, column, places)?),
         };
         Ok(Field { of_type, values })
+    }
+
+    /// Samples of the field, for one by which `places` are searched first: of numbers the values,
+    /// of strings their heads, of prefix bytes those behind the block's prefix.
+    pub(super) fn samples(&self, block: &[u8], places: usize) -> Option<Samples> {
+        if places <= 1 {
+            return None;
+        }
+        Some(match &self.values {
+            Values::Numbers(_, values) => Samples::of(places, |at| values.get(block, at)),
+            Values::Raw(strings) => Samples::of(places, |at| head(strings.get(block, at))),
+            // Found by its words.
+            Values::Dictionary(..) => return None,
+            Values::Prefix(strings) if Samples::takes_all(places) => {
+                let (prefix, mut key) = (strings.block_prefix(block).len(), Vec::new());
+                Samples::of(places, |at| {
+                    key.clear();
+                    strings.append_to(block, at, &mut key);
+                    head(&key[prefix..])
+                })
+            }
+            Values::Prefix(strings) => Samples::new(strings.bundle_heads(block), strings.shift()),
+        })
     }
 
     /// Bytes that it holds besides the block's.
     pub(super) fn memory_bytes(&self) -> usize {
         match &self.values {
-            Values::Numbers(_, _, samples)
-            | Values::Raw(_, samples)
-            | Values::Prefix(_, samples) => samples.memory_bytes(),
-            Values::Dictionary(_, starts) => starts.len() * 4,
+            Values::Dictionary(_, heads) => heads.len() * 8,
+            _ => 0,
         }
     }
 
-    /// The column of integers whose values differ where the field does, if there is one.
-    pub(super) fn integers(&self) -> Option<&Integers> {
-        match &self.values {
-            Values::Numbers(_, values, _) => Some(values),
-            Values::Dictionary(dictionary, _) => Some(dictionary.codes()),
-            Values::Raw(..) | Values::Prefix(..) => None,
-        }
-    }
-
-    /// Whether it is known to be the same in all rows.
+    /// Whether it is known to be the same everywhere.
     pub(super) fn is_constant(&self) -> bool {
-        self.integers().is_some_and(|values| values.constant().is_some())
+        match &self.values {
+            Values::Numbers(_, values) => values.constant().is_some(),
+            Values::Dictionary(dictionary, _) => dictionary.codes().constant().is_some(),
+            Values::Raw(_) | Values::Prefix(_) => false,
+        }
     }
 
     /// What stands behind the field's column bytes in a key.
@@ -97,16 +104,28 @@ impl Field {
     }
 
     /// Appends the field's key bytes.
-    #[inline]
-    pub(super) fn append_to(&self, block: &[u8], row: usize, out: &mut Vec<u8>) {
+    #[inline(always)]
+    pub(super) fn append_to(&self, block: &[u8], at: usize, key: &mut KeyCursor) {
         match &self.values {
-            Values::Numbers(width, values, _) => width.store(values.get(block, row), out),
-            Values::Raw(strings, _) => out.extend_from_slice(strings.get(block, row)),
-            Values::Dictionary(dictionary, _) => out.extend_from_slice(dictionary.get(block, row)),
-            Values::Prefix(strings, _) => strings.append_to(block, row, out),
+            Values::Numbers(width, values) => {
+                key.append_number(values.get(block, at), width.bytes());
+            }
+            Values::Raw(strings) => {
+                let (start, end) = strings.range(block, at);
+                key.append(block, start, end);
+            }
+            Values::Dictionary(dictionary, _) => {
+                let (start, end) = dictionary.range(block, at);
+                key.append(block, start, end);
+            }
+            Values::Prefix(strings) => {
+                for (start, end) in strings.ranges(block, at) {
+                    key.append(block, start, end);
+                }
+            }
         }
         if self.of_type == FieldType::Escaped {
-            out.extend_from_slice(&ESCAPED_END);
+            key.append_number(u64::from(u16::from_be_bytes(ESCAPED_END)), ESCAPED_END.len());
         }
     }
 
@@ -114,122 +133,131 @@ impl Field {
     pub(super) fn pieces(
         &self,
         block: &[u8],
-        row: usize,
+        at: usize,
         visit: &mut impl FnMut(&[u8]) -> bool,
     ) -> bool {
         let whole = match &self.values {
-            Values::Numbers(width, values, _) => {
-                let bytes = values.get(block, row).to_be_bytes();
+            Values::Numbers(width, values) => {
+                let bytes = values.get(block, at).to_be_bytes();
                 visit(&bytes[8 - width.bytes()..])
             }
-            Values::Raw(strings, _) => visit(strings.get(block, row)),
-            Values::Dictionary(dictionary, _) => visit(dictionary.get(block, row)),
-            Values::Prefix(strings, _) => {
-                let [block_prefix, bundle_prefix, own] = strings.parts(block, row);
-                visit(block_prefix) && visit(bundle_prefix) && visit(own)
+            Values::Raw(strings) => visit(strings.get(block, at)),
+            Values::Dictionary(dictionary, _) => visit(dictionary.get(block, at)),
+            Values::Prefix(strings) => {
+                strings.ranges(block, at).iter().all(|&(start, end)| visit(&block[start..end]))
             }
         };
         whole && visit(self.end())
     }
 
-    /// The rows of `low..high` whose field is `own` (its bytes in the key), or the first row that
-    /// is behind it. When `last`, only the first of them is wanted.
+    /// The places of `low..high`, in which the field ascends, where it is `own` (its bytes in the
+    /// key), or the first that is behind it. When `last`, only the first of them is wanted.
+    /// `samples` are the field's, if it has any.
     #[inline]
-    pub(super) fn narrow(
+    pub(super) fn narrow<'a>(
         &self,
         block: &[u8],
-        low: usize,
-        high: usize,
+        (low, high): (usize, usize),
         own: &[u8],
+        samples: Option<&'a Samples>,
         last: bool,
     ) -> Result<(usize, usize), usize> {
-        let own = own.strip_suffix(self.end()).unwrap_or(own);
-        match &self.values {
-            Values::Numbers(width, values, samples) => {
-                let Some(wanted) = width.load(own) else { return Err(low) };
-                if let Some(constant) = values.constant() {
-                    return match constant.cmp(&wanted) {
-                        Ordering::Equal => Ok((low, high)),
-                        Ordering::Less => Err(high),
-                        Ordering::Greater => Err(low),
-                    };
-                }
-                let (from, to) = samples.narrow(low, high, wanted);
-                let start = first_row(from, to, |row| values.get(block, row) < wanted);
-                if start == high || values.get(block, start) != wanted {
-                    return Err(start);
-                }
-                let equal = |row| values.get(block, row) == wanted;
-                Ok((start, if last { high } else { run_end(start, high, equal) }))
-            }
-            Values::Dictionary(dictionary, starts) if !starts.is_empty() => {
-                // All fields before are constant: `low..high` is the whole block.
-                let (code, found) = dictionary.find(block, own);
-                let start = |code: usize| starts[code.min(starts.len() - 1)] as usize;
-                let (from, to) = (start(code as usize), start(code as usize + 1));
-                if found && from < to { Ok((from, to)) } else { Err(from) }
-            }
-            Values::Dictionary(dictionary, _) => {
-                let (code, found) = dictionary.find(block, own);
-                let codes = dictionary.codes();
-                let start = first_row(low, high, |row| codes.get(block, row) < code);
-                let equal = |row| codes.get(block, row) == code;
-                if !found || start == high || !equal(start) {
-                    return Err(start);
-                }
-                Ok((start, if last { high } else { run_end(start, high, equal) }))
-            }
-            Values::Raw(strings, samples) => {
-                let (from, to) = samples.narrow_heads(low, high, head(own));
-                let start = first_row(from, to, |row| strings.get(block, row) < own);
-                let equal = |row| strings.get(block, row) == own;
-                if start == high || !equal(start) {
-                    return Err(start);
-                }
-                Ok((start, if last { high } else { run_end(start, high, equal) }))
-            }
-            Values::Prefix(strings, samples) => {
-                let prefix = strings.block_prefix(block);
-                let Some(rest) = own.strip_prefix(prefix) else {
-                    return Err(if own < prefix { low } else { high });
-                };
+        if high - low == 1 {
+            return self.check(block, low, own);
+        }
+        let few = |of: Option<&'a Samples>| of.filter(|of| high - low > 1 << of.shift());
+        if let Values::Numbers(width, values) = &self.values {
+            let Some(wanted) = width.load(own) else { return Err(low) };
+            let (from, to) = few(samples).map_or((low, high), |of| of.narrow(low, high, wanted));
+            let start = values.lower_bound(block, from, to, wanted);
+            let equal = |at| values.get(block, at) == wanted;
+            return found(start, high, last, equal);
+        }
+        let own = self.without_end(own);
+        if let Values::Prefix(strings) = &self.values {
+            let prefix = strings.block_prefix(block);
+            let Some(rest) = own.strip_prefix(prefix) else {
+                return Err(if own < prefix { low } else { high });
+            };
+            let equal = |at| strings.compare(block, at, rest).is_eq();
+            let samples = few(samples);
+            if let Some(samples) = samples.filter(|samples| samples.shift() == 0) {
                 let (from, to) = samples.narrow_heads(low, high, head(rest));
-                let order = |row| strings.compare(block, row, rest);
-                let start = first_row(from, to, |row| order(row).is_lt());
-                if start == high || order(start).is_ne() {
-                    return Err(start);
-                }
-                Ok((
-                    start,
-                    if last { high } else { run_end(start, high, |row| order(row).is_eq()) },
-                ))
+                let start = lower_bound(from, to, |at| strings.compare(block, at, rest).is_lt());
+                return found(start, high, last, equal);
             }
+            let heads = samples.map(Samples::values);
+            return match strings.find_among(block, heads, rest, (low, high)) {
+                (start, true) if last || start + 1 == high => Ok((start, high)),
+                (start, true) => Ok((start, run_end(start, high, equal))),
+                (start, false) => Err(start),
+            };
         }
+        let own_head = head(own);
+        match &self.values {
+            Values::Dictionary(strings, heads) => {
+                // Comparing codes costs less than comparing words, once the code is known.
+                let (code, is_word) = strings.find(block, heads, own);
+                let codes = strings.codes();
+                let start = codes.lower_bound(block, low, high, code);
+                found(start, high, last, |at| is_word && codes.get(block, at) == code)
+            }
+            Values::Raw(strings) => {
+                let (from, to) =
+                    few(samples).map_or((low, high), |of| of.narrow_heads(low, high, own_head));
+                let less = |at| is_less(block, strings.range(block, at), own, own_head);
+                let equal = |at| strings.get(block, at) == own;
+                found(lower_bound(from, to, less), high, last, equal)
+            }
+            Values::Numbers(..) | Values::Prefix(_) => Err(low), // seen above
+        }
+    }
+
+    /// [`Field::narrow`] where one place is left.
+    #[inline]
+    fn check(&self, block: &[u8], at: usize, own: &[u8]) -> Result<(usize, usize), usize> {
+        let order = match &self.values {
+            Values::Numbers(width, values) => match width.load(own) {
+                Some(wanted) => values.get(block, at).cmp(&wanted),
+                None => Ordering::Greater,
+            },
+            Values::Raw(strings) => strings.get(block, at).cmp(self.without_end(own)),
+            Values::Dictionary(strings, _) => strings.get(block, at).cmp(self.without_end(own)),
+            Values::Prefix(strings) => {
+                let (own, prefix) = (self.without_end(own), strings.block_prefix(block));
+                match own.strip_prefix(prefix) {
+                    Some(rest) => strings.compare(block, at, rest),
+                    None => prefix.cmp(own),
+                }
+            }
+        };
+        match order {
+            Ordering::Less => Err(at + 1),
+            Ordering::Equal => Ok((at, at + 1)),
+            Ordering::Greater => Err(at),
+        }
+    }
+
+    /// A field's bytes in a key as its column has them.
+    #[inline]
+    fn without_end<'a>(&self, own: &'a [u8]) -> &'a [u8] {
+        own.strip_suffix(self.end()).unwrap_or(own)
     }
 }
 
-/// The first row of `low..high` that is not `before`, by halves.
+/// What [`Field::narrow`] says of `start`, the first place that is not less.
 #[inline]
-fn first_row(mut low: usize, mut high: usize, before: impl Fn(usize) -> bool) -> usize {
-    while low < high {
-        let middle = (low + high) / 2;
-        if before(middle) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
+fn found(
+    start: usize,
+    high: usize,
+    last: bool,
+    equal: impl Fn(usize) -> bool,
+) -> Result<(usize, usize), usize> {
+    if start == high || !equal(start) {
+        return Err(start);
     }
-    low
-}
-
-/// The end of the run of `equal` rows that begins at `start`, by strides that double: runs are
-/// often short.
-#[inline]
-fn run_end(start: usize, high: usize, equal: impl Fn(usize) -> bool) -> usize {
-    let (mut known, mut stride) = (start, 1);
-    while known + stride < high && equal(known + stride) {
-        known += stride;
-        stride *= 2;
+    if last || start + 1 == high {
+        return Ok((start, high));
     }
-    first_row(known + 1, high.min(known + stride), equal)
+    Ok((start, run_end(start, high, equal)))
 }

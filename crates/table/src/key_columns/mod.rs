@@ -2,24 +2,30 @@
 //! for the rows that do not split. `builder` writes them.
 //!
 //! ```text
-//!   role 0x01        role 0x02         role 0x03             role 0x3f (only when needed)
-//!   table u32        tenant escaped    ts u64 desc           exceptions
-//!   integers         dictionary        integers              bitmap + prefix bytes
+//!   role 0x00             role 0x01    role 0x02         role 0x03      role 0x3f (if needed)
+//!   groups (if any)       table u32    tenant escaped    ts u64 desc    exceptions
+//!   bitmap                integers     dictionary        integers       bitmap + prefix bytes
+//!   2 fields: ───────────▶ one value a group ◀───────┘    one value a row
 //! ```
 //! Columns hold the key bytes of their fields, so that they order as the key does: an integer is
 //! what stands in the key (descending ones are not turned), an escaped field is without its end
 //! (00 01), a counted one has its length. An exception's row repeats some other row's fields, which
 //! mean nothing.
 //!
-//! *Beside the block* ([`KeyColumns`] is built when a block is loaded): every 16th value of a column
-//! (of strings: their first eight bytes), so that a search touches a line or two of the column itself; where each word of the
-//! first dictionary begins; and at which rows the leading fields that rarely change do, so that a
-//! walk appends the others only.
+//! *Groups.* Neighbours often agree in their leading fields: the rows of a tenant, of a hash. Then
+//! these fields have one value for each run of such rows, and a bitmap says where the runs begin
+//! ([`crate::column::Groups`]). That is smaller, a search goes over the groups first, and a walk
+//! appends only what lies behind them.
 //!
-//! *Search.* Without exceptions: field by field, each a binary search inside the rows that the
-//! fields before left; a key that ends inside a field, or does not split, is compared bytewise with
-//! those rows from that field on. With exceptions: one binary search over the rows, each compared
-//! piece by piece. No key is built for either.
+//! *Beside the block* ([`KeyColumns`] is built when a block is loaded): the bytes of the leading
+//! fields that are the same in all rows (`lead`); every 16th value of the first column that decides
+//! among groups and of the first that decides among the rows of one (of strings: their first eight
+//! bytes), so that a search touches a line or two of the column itself.
+//!
+//! *Search.* Without exceptions: the lead as one string, then field by field, each a binary search
+//! inside the groups, then rows, that the fields before left; a key that ends inside a field, or
+//! does not split, is compared bytewise with those rows from that field on. With exceptions: one
+//! binary search over the rows, each compared piece by piece. No key is built for either.
 
 mod builder;
 mod field;
@@ -30,9 +36,10 @@ use std::cmp::Ordering;
 
 pub use builder::KeyColumnsBuilder;
 use field::Field;
+use samples::Samples;
 
 use crate::{
-    column::{Exceptions, KeyCursor},
+    column::{Exceptions, Groups, KeyCursor},
     fault::Fault,
     format::role,
     layout::Layout,
@@ -47,11 +54,16 @@ pub const ESCAPED_END: [u8; 2] = [0, 1];
 pub struct KeyColumns {
     rows: usize,
     fields: Box<[Field]>,
+    /// Key bytes of the leading fields that are the same in all rows, and how many they are.
+    lead: Box<[u8]>,
+    lead_fields: usize,
+    /// How many leading fields a row has in common with all others or its group.
+    own_fields: usize,
+    groups: Option<Groups>,
+    /// Of the first field behind the lead that groups share, and of the first that they do not.
+    group_samples: Option<Samples>,
+    row_samples: Option<Samples>,
     exceptions: Option<Exceptions>,
-    /// How many leading fields are the same in most neighbours.
-    stable_fields: usize,
-    /// Bit r: one of them differs between rows r and r - 1. Empty when all rows agree.
-    changes: Box<[u64]>,
 }
 
 impl KeyColumns {
@@ -63,59 +75,104 @@ impl KeyColumns {
         if rows > block.len() {
             return Err(Fault::damaged("a byte a row at least", format!("{rows} rows")));
         }
-        let mut fields: Vec<Field> = Vec::with_capacity(schema.types().len());
-        let mut ascends = true;
-        for (index, &of_type) in schema.types().iter().enumerate() {
+        let types = schema.types();
+        let groups = match layout.column(role::GROUPS) {
+            Some(column) => Some(Groups::parse(block, column, rows, types.len())?),
+            None => None,
+        };
+        let (grouped, groups_count) =
+            groups.as_ref().map_or((0, 0), |groups| (groups.fields(), groups.count()));
+        let places = |index: usize| if index < grouped { groups_count } else { rows };
+        let mut fields: Vec<Field> = Vec::with_capacity(types.len());
+        for (index, &of_type) in types.iter().enumerate() {
             let column = layout.required(role::KEY_FIELD + index as u8)?;
-            let field = Field::parse(block, column, of_type, rows, ascends)?;
-            ascends &= field.is_constant();
-            fields.push(field);
+            fields.push(Field::parse(block, column, of_type, places(index))?);
         }
+        let lead_fields = fields.iter().take_while(|field| field.is_constant()).count();
+        let mut lead = KeyCursor::new();
+        fields[..lead_fields].iter().for_each(|field| field.append_to(block, 0, &mut lead));
+        let samples = |first: usize| fields.get(first)?.samples(block, places(first));
+        let group_samples = if lead_fields < grouped { samples(lead_fields) } else { None };
+        let row_samples = samples(grouped.max(lead_fields));
         let exceptions = match layout.column(role::EXCEPTION) {
             Some(column) => Some(Exceptions::parse(block, column, rows)?),
             None => None,
         };
-        let (stable_fields, changes) = stable_fields(block, &fields, rows);
-        Ok(KeyColumns { rows, fields: fields.into(), exceptions, stable_fields, changes })
+        Ok(KeyColumns {
+            rows,
+            fields: fields.into(),
+            lead: lead.key().into(),
+            lead_fields,
+            own_fields: grouped.max(lead_fields),
+            groups,
+            group_samples,
+            row_samples,
+            exceptions,
+        })
     }
 
     /// Whether a column of this role belongs to the keys.
     pub fn has_role(&self, of: u8) -> bool {
         let fields = self.fields.len() as u8;
-        (role::KEY_FIELD..role::KEY_FIELD + fields).contains(&of) || of == role::EXCEPTION
+        (role::KEY_FIELD..role::KEY_FIELD + fields).contains(&of)
+            || of == role::EXCEPTION
+            || of == role::GROUPS
     }
 
     /// Bytes that it holds besides the block's.
     pub fn memory_bytes(&self) -> usize {
-        self.fields.iter().map(Field::memory_bytes).sum::<usize>()
+        let samples = [&self.group_samples, &self.row_samples];
+        samples.into_iter().flatten().map(Samples::memory_bytes).sum::<usize>()
             + self.fields.len() * size_of::<Field>()
-            + self.changes.len() * 8
+            + self.fields.iter().map(Field::memory_bytes).sum::<usize>()
+            + self.lead.len()
+            + self.groups.as_ref().map_or(0, Groups::memory_bytes)
             + self.exceptions.as_ref().map_or(0, Exceptions::memory_bytes)
+    }
+
+    /// How many leading fields have one value a group.
+    fn grouped(&self) -> usize {
+        self.groups.as_ref().map_or(0, Groups::fields)
     }
 
     /// Makes `cursor`'s key that of `row`.
     #[inline]
     pub fn move_cursor(&self, cursor: &mut KeyCursor, block: &[u8], row: usize) {
-        if let Some(exceptions) = &self.exceptions
-            && let Some(index) = exceptions.index(block, row)
-        {
-            cursor.rebuild(|key| exceptions.append_to(block, index, key));
+        if self.exceptions.is_some() && self.move_to_exception(cursor, block, row) {
             return;
         }
-        let (stable, own) = self.fields.split_at(self.stable_fields);
-        let kept = |before: usize| {
-            self.changes.is_empty()
-                || (before.abs_diff(row) == 1 && {
-                    let later = before.max(row);
-                    self.changes[later / 64] >> (later % 64) & 1 == 0
-                })
+        let group = match &self.groups {
+            None => 0,
+            Some(groups) => match cursor.place_before(row) {
+                Some(group) => group + usize::from(groups.begins(row)),
+                None => groups.of(row),
+            },
         };
-        cursor.complete(
-            row,
-            kept,
-            |key| stable.iter().for_each(|field| field.append_to(block, row, key)),
-            |key| own.iter().for_each(|field| field.append_to(block, row, key)),
-        );
+        cursor.enter(group, row, |key| self.append_shared(key, block, group));
+        for field in &self.fields[self.own_fields..] {
+            field.append_to(block, row, cursor);
+        }
+    }
+
+    /// Does [`KeyColumns::move_cursor`] for a row whose key does not split; false when it does.
+    #[cold]
+    fn move_to_exception(&self, cursor: &mut KeyCursor, block: &[u8], row: usize) -> bool {
+        let Some(exceptions) = &self.exceptions else { return false };
+        let Some(index) = exceptions.index(block, row) else { return false };
+        cursor.begin();
+        for (start, end) in exceptions.ranges(block, index) {
+            cursor.append(block, start, end);
+        }
+        true
+    }
+
+    /// Appends what the rows of `group` share.
+    #[inline(never)]
+    fn append_shared(&self, key: &mut KeyCursor, block: &[u8], group: usize) {
+        key.append_slice(&self.lead);
+        for field in self.fields.iter().take(self.own_fields).skip(self.lead_fields) {
+            field.append_to(block, group, key);
+        }
     }
 
     /// The first row whose key is at or after `key`, and whether it is `key`; the number of rows
@@ -125,15 +182,41 @@ impl KeyColumns {
         if self.exceptions.is_some() {
             return self.search(block, 0, self.rows, 0, key);
         }
-        let (mut low, mut high, mut rest) = (0, self.rows, key);
-        for (index, field) in self.fields.iter().enumerate() {
+        let Some(mut rest) = key.strip_prefix(&*self.lead) else {
+            return if key < &*self.lead { (0, false) } else { (self.rows, false) };
+        };
+        let (mut low, mut high) = (0, self.rows);
+        let mut first = self.lead_fields;
+        if let Some(groups) = &self.groups
+            && first < groups.fields()
+        {
+            let (mut group, mut end) = (0, groups.count());
+            let mut samples = self.group_samples.as_ref();
+            for (index, field) in self.fields.iter().enumerate().take(groups.fields()).skip(first) {
+                let Some(bytes) = field.of_type.take(rest) else {
+                    let (low, high) = (groups.start(group), groups.start(end));
+                    return self.search(block, low, high, index, rest);
+                };
+                let (own, behind) = rest.split_at(bytes);
+                match field.narrow(block, (group, end), own, samples.take(), false) {
+                    Ok(found) => (group, end) = found,
+                    Err(group) => return (groups.start(group), false),
+                }
+                rest = behind;
+            }
+            (low, high) = (groups.start(group), groups.start(end));
+            first = groups.fields();
+        }
+        let mut samples = self.row_samples.as_ref();
+        for (index, field) in self.fields.iter().enumerate().skip(first) {
             let Some(bytes) = field.of_type.take(rest) else {
                 return self.search(block, low, high, index, rest);
             };
             let (own, behind) = rest.split_at(bytes);
-            let last = behind.is_empty() && index + 1 == self.fields.len();
-            match field.narrow(block, low, high, own, last) {
-                Ok(rows) => (low, high) = rows,
+            let last = index + 1 == self.fields.len();
+            let last = last && behind.is_empty();
+            match field.narrow(block, (low, high), own, samples.take(), last) {
+                Ok(found) => (low, high) = found,
                 Err(row) => return (row, false),
             }
             rest = behind;
@@ -185,39 +268,16 @@ impl KeyColumns {
             rest = &rest[shared..];
             order == Ordering::Equal
         };
-        let same = self.fields[first..].iter().all(|field| field.pieces(block, row, &mut piece));
+        let grouped = self.grouped();
+        let group = self.groups.as_ref().map_or(0, |groups| groups.of(row));
+        let same = self.fields.iter().enumerate().skip(first).all(|(index, field)| {
+            let place = if index < grouped { group } else { row };
+            field.pieces(block, place, &mut piece)
+        });
         match same {
             true if rest.is_empty() => Ordering::Equal,
             true => Ordering::Less,
             false => order,
         }
     }
-}
-
-/// Most changes of fields that count as stable: one in so many rows.
-const STABLE_ROWS: usize = 4;
-
-/// How many leading fields rarely change from row to row, and where they do.
-fn stable_fields(block: &[u8], fields: &[Field], rows: usize) -> (usize, Box<[u64]>) {
-    let mut changes: Box<[u64]> = Box::default();
-    for (index, field) in fields.iter().enumerate() {
-        let Some(values) = field.integers() else { return (index, changes) };
-        if values.constant().is_some() {
-            continue;
-        }
-        let mut words = vec![0u64; rows.div_ceil(64)];
-        words[..changes.len()].copy_from_slice(&changes);
-        let mut before = values.get(block, 0);
-        for row in 1..rows {
-            let value = values.get(block, row);
-            words[row / 64] |= u64::from(value != before) << (row % 64);
-            before = value;
-        }
-        let count: usize = words.iter().map(|word| word.count_ones() as usize).sum();
-        if count * STABLE_ROWS > rows {
-            return (index, changes);
-        }
-        changes = words.into();
-    }
-    (fields.len(), changes)
 }

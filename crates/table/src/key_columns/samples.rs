@@ -4,6 +4,9 @@
 /// How many rows a sample stands for, as a power of two: two lines of a column of 8 bytes.
 const SAMPLE_SHIFT: u8 = 4;
 
+/// Most places of which all are kept: eight lines.
+const ALL_MAX: usize = 64;
+
 /// Every 16th value of a column, or what stands for it; none of a constant one.
 #[derive(Debug)]
 pub(super) struct Samples {
@@ -16,9 +19,25 @@ impl Samples {
         Samples { values, shift }
     }
 
-    pub(super) fn of(rows: usize, value: impl Fn(usize) -> u64) -> Samples {
-        let values = (0..rows).step_by(1 << SAMPLE_SHIFT).map(value).collect();
-        Samples { values, shift: SAMPLE_SHIFT }
+    /// Samples of `places`: of all when they are few, which saves the second step of the search.
+    pub(super) fn of(places: usize, value: impl FnMut(usize) -> u64) -> Samples {
+        let shift = if Samples::takes_all(places) { 0 } else { SAMPLE_SHIFT };
+        let values = (0..places).step_by(1 << shift).map(value).collect();
+        Samples { values, shift }
+    }
+
+    /// Whether samples of so many places are all of them.
+    pub(super) fn takes_all(places: usize) -> bool {
+        places <= ALL_MAX
+    }
+
+    /// How many places a sample stands for, as a power of two.
+    pub(super) fn shift(&self) -> u8 {
+        self.shift
+    }
+
+    pub(super) fn values(&self) -> &[u64] {
+        &self.values
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
