@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, fmt::Write};
 use sluice_base::{Result, Trailer};
 
 use crate::{
+    field_stats::FieldBounds,
     format::{block_kind, role},
     layout::Layout,
     schema::hex,
@@ -97,6 +98,21 @@ impl Table {
                 stats.tombstones,
                 separator.escape_ascii()
             )?;
+            if stats.exceptions > 0 {
+                writeln!(out, "    exceptions: {}", stats.exceptions)?;
+            }
+            for (field, of) in self.properties().schema.fields.iter().enumerate() {
+                match self.index().field_bounds(at, field) {
+                    Some(FieldBounds::Numbers(min, max)) => {
+                        writeln!(out, "    {}: {min:#x} to {max:#x}", of.name)?;
+                    }
+                    Some(FieldBounds::Strings(min, max)) => {
+                        let (min, max) = (min.escape_ascii(), max.escape_ascii());
+                        writeln!(out, "    {}: \"{min}\" to \"{max}\"", of.name)?;
+                    }
+                    None => {}
+                }
+            }
         }
         Ok(())
     }

@@ -37,6 +37,12 @@ pub const BUNDLE_SHIFT: u8 = 4;
 /// Largest bundle shift a reader accepts.
 pub const BUNDLE_SHIFT_MAX: u8 = 8;
 
+/// How many key fields, from the first, the index has statistics of.
+pub const STATISTICS_FIELDS: usize = 32;
+
+/// What the statistics keep of a string.
+pub const STATISTICS_BYTES: usize = 16;
+
 /// What a block holds (header byte 6).
 pub mod block_kind {
     pub const DATA: u8 = 1;
@@ -76,6 +82,17 @@ pub mod role {
     pub const BLOCK_TOMBSTONES: u8 = 0x86;
     pub const EXPIRY_MIN: u8 = 0x87;
     pub const EXPIRY_MAX: u8 = 0x88;
+    /// Rows whose keys do not split; only under a schema of several fields.
+    pub const BLOCK_EXCEPTIONS: u8 = 0x89;
+    /// Statistics of field 0: the smallest, and behind it the largest; two roles a field.
+    pub const FIELD_BOUNDS: u8 = 0xa0;
+
+    /// The roles of the smallest and the largest of key field `field`, which is below
+    /// [`super::STATISTICS_FIELDS`].
+    pub fn field_bounds(field: usize) -> [u8; 2] {
+        let first = FIELD_BOUNDS + 2 * field as u8;
+        [first, first + 1]
+    }
 
     /// A role in words, for dumps and messages.
     pub fn name(role: u8) -> &'static str {
@@ -96,6 +113,8 @@ pub mod role {
             BLOCK_TOMBSTONES => "block_tombstones",
             EXPIRY_MIN => "expiry_min",
             EXPIRY_MAX => "expiry_max",
+            BLOCK_EXCEPTIONS => "block_exceptions",
+            FIELD_BOUNDS..0xe0 => "field_bounds",
             _ => "unknown",
         }
     }

@@ -32,13 +32,22 @@ const ROWS_MAX: usize = 4096;
 pub fn block(bytes: &[u8]) -> bool {
     let opened = envelope::open(bytes).or_else(|_| envelope::unpack(bytes));
     let payload: Box<[u8]> = bytes.into();
-    let index = Index::parse(payload.clone(), bytes.len() as u64 * 64);
+    let mut index = Index::parse(payload.clone(), bytes.len() as u64 * 64, &KeySchema::whole_key());
+    for text in samples::SCHEMAS {
+        let schema = KeySchema::parse("sample", 1, text).expect("a schema");
+        let end = bytes.len() as u64 * 64;
+        index = index.or_else(|_| Index::parse(payload.clone(), end, &schema));
+    }
     if let Ok(index) = &index {
         for at in 0..index.blocks().min(ROWS_MAX) {
             let (key, trailer) = index.separator(at);
             let found = index.find(&key, trailer);
             assert!(found <= index.blocks());
             let _ = (index.handle(at), index.stats(at));
+            for predicate in samples::predicates() {
+                let _ = index.may_match(at, &predicate);
+            }
+            let _ = index.field_bounds(at, at % 4);
         }
     }
     let filter = Filter::parse(bytes);
@@ -246,8 +255,10 @@ pub fn repair(bytes: &mut [u8]) {
     for block in [index, filter, properties] {
         repair_block(bytes, block);
     }
+    let mut schema = None;
     if let Some(Ok(payload)) = stored(bytes, properties).map(envelope::open) {
         if let Ok(properties) = Properties::decode(&payload) {
+            schema = KeySchema::from_descriptor(properties.schema.clone()).ok();
             let hash = properties.schema.hash().to_le_bytes();
             bytes[footer_at + 48..footer_at + 56].copy_from_slice(&hash);
         }
@@ -256,7 +267,8 @@ pub fn repair(bytes: &mut [u8]) {
     }
     let data_end = if filter.bytes == 0 { index.offset } else { filter.offset };
     if let Some(Ok(payload)) = stored(bytes, index).map(envelope::open)
-        && let Ok(index) = Index::parse(payload, data_end)
+        && let Some(schema) = schema
+        && let Ok(index) = Index::parse(payload, data_end, &schema)
     {
         for block in 0..index.blocks() {
             repair_block(bytes, index.handle(block));
@@ -313,10 +325,12 @@ pub fn pieces(bytes: &[u8]) -> Option<Pieces> {
     out.columns.extend(columns(&index_payload, block_kind::INDEX));
     let properties = envelope::open(stored(bytes, footer.properties)?).ok()?;
     out.ends.push(properties.to_vec());
-    out.ends.push(Properties::decode(&properties).ok()?.schema.encode());
+    let schema = Properties::decode(&properties).ok()?.schema;
+    out.ends.push(schema.encode());
+    let schema = KeySchema::from_descriptor(schema).ok()?;
     out.ends.push([&properties[..], raw].concat());
     out.ends.push(bytes.to_vec());
-    let index = Index::parse(index_payload, footer.data_end()).ok()?;
+    let index = Index::parse(index_payload, footer.data_end(), &schema).ok()?;
     for at in 0..index.blocks() {
         let block = stored(bytes, index.handle(at))?;
         out.blocks.push(block.to_vec());

@@ -8,7 +8,8 @@
 //! many blocks.
 //!
 //! Data blocks lie back to back from offset 0; parsing checks that. Statistics (rows, tombstones,
-//! expiry) stand beside the handles for whoever skips or sizes blocks.
+//! expiry, bounds of the key fields: `field_stats`) stand beside the handles for whoever skips or
+//! sizes blocks.
 //!
 //! In memory the index also keeps the first eight bytes of each separator behind the block prefix
 //! as one integer (`heads`), so that the search runs over a dense array and compares strings only
@@ -19,8 +20,11 @@ use sluice_base::Trailer;
 use crate::{
     column::{Integers, PrefixBytes, PrefixBytesBuilder, common_prefix, encode_integers, head},
     fault::Fault,
+    field_stats::{FieldBounds, FieldStats, FieldStatsBuilder},
     format::{BLOCK_TRAILER_BYTES, block_kind, encoding, role},
     layout::{Layout, LayoutWriter},
+    predicate::KeyPredicate,
+    schema::KeySchema,
 };
 
 /// Where a block lies in the file; `bytes` includes the envelope.
@@ -45,6 +49,8 @@ pub struct BlockStats {
     /// Smallest and largest expiry, 0 for "none".
     pub expiry_min: u64,
     pub expiry_max: u64,
+    /// Rows whose keys do not split by the table's schema.
+    pub exceptions: u64,
 }
 
 /// A parsed index.
@@ -59,12 +65,16 @@ pub struct Index {
     tombstones: Integers,
     expiry_min: Integers,
     expiry_max: Integers,
+    exceptions: Integers,
+    counts_exceptions: bool,
+    fields: FieldStats,
     heads: Box<[u64]>,
 }
 
 impl Index {
-    /// Parses and checks an unpacked index whose data blocks fill `0..data_end` of the file.
-    pub fn parse(bytes: Box<[u8]>, data_end: u64) -> Result<Index, Fault> {
+    /// Parses and checks an unpacked index whose data blocks fill `0..data_end` of the file, of a
+    /// table under `schema`.
+    pub fn parse(bytes: Box<[u8]>, data_end: u64, schema: &KeySchema) -> Result<Index, Fault> {
         let layout = Layout::parse(&bytes, block_kind::INDEX)?;
         let blocks = layout.rows;
         let separators = PrefixBytes::parse(&bytes, layout.required(role::SEPARATOR)?, blocks)?;
@@ -79,11 +89,15 @@ impl Index {
         let rows = required(role::BLOCK_ROWS)?;
         let tombstones = required(role::BLOCK_TOMBSTONES)?;
         let (expiry_min, expiry_max) = (optional(role::EXPIRY_MIN)?, optional(role::EXPIRY_MAX)?);
-        if let Some(column) = layout
-            .columns()
-            .iter()
-            .find(|column| !(role::SEPARATOR..=role::EXPIRY_MAX).contains(&column.role))
-        {
+        let exceptions = optional(role::BLOCK_EXCEPTIONS)?;
+        let counts_exceptions = layout.column(role::BLOCK_EXCEPTIONS).is_some();
+        let fields = FieldStats::parse(&bytes, &layout, schema)?;
+        let known = |role| match role {
+            role::SEPARATOR..=role::EXPIRY_MAX => true,
+            role::BLOCK_EXCEPTIONS => !schema.is_whole_key(),
+            other => fields.has_role(other),
+        };
+        if let Some(column) = layout.columns().iter().find(|column| !known(column.role)) {
             return Err(Fault::unsupported(format!("index column {:#04x}", column.role)));
         }
         let mut end = 0u64;
@@ -118,6 +132,9 @@ impl Index {
             tombstones,
             expiry_min,
             expiry_max,
+            exceptions,
+            counts_exceptions,
+            fields,
             heads,
             bytes,
         })
@@ -145,7 +162,30 @@ impl Index {
             tombstones: self.tombstones.get(&self.bytes, block),
             expiry_min: self.expiry_min.get(&self.bytes, block),
             expiry_max: self.expiry_max.get(&self.bytes, block),
+            exceptions: self.exceptions.get(&self.bytes, block),
         }
+    }
+
+    /// Whether the statistics count exceptions; tables of the first builds with schemas do not.
+    pub fn counts_exceptions(&self) -> bool {
+        self.counts_exceptions
+    }
+
+    /// The bounds of key field `field` in `block`, when the table has them.
+    pub fn field_bounds(&self, block: usize, field: usize) -> Option<FieldBounds> {
+        self.fields.get(&self.bytes, block, field)
+    }
+
+    /// False when no row of `block` can match `predicate`, which names fields of the table's schema.
+    /// Rows that do not split match nothing: a block of nothing else is left out, and others by
+    /// what they hold besides.
+    pub fn may_match(&self, block: usize, predicate: &KeyPredicate) -> bool {
+        let exceptions = self.exceptions.get(&self.bytes, block);
+        if exceptions > 0 && exceptions == self.rows.get(&self.bytes, block) {
+            return false;
+        }
+        let may = |condition| self.fields.may_match(&self.bytes, block, condition);
+        predicate.conditions().iter().all(may)
     }
 
     /// The separator of `block`, whole.
@@ -196,11 +236,28 @@ pub struct IndexBuilder {
     tombstones: Vec<u64>,
     expiry_min: Vec<u64>,
     expiry_max: Vec<u64>,
+    exceptions: Vec<u64>,
+    fields: FieldStatsBuilder,
+}
+
+/// What the index is told of a block besides its separator.
+#[derive(Debug)]
+pub struct BlockEntry {
+    pub handle: Handle,
+    pub stats: BlockStats,
+    /// One a field of the schema that has statistics.
+    pub bounds: Vec<FieldBounds>,
 }
 
 impl IndexBuilder {
+    /// For a table under `schema`.
+    pub fn new(schema: &KeySchema) -> IndexBuilder {
+        IndexBuilder { fields: FieldStatsBuilder::new(schema), ..IndexBuilder::default() }
+    }
+
     /// Adds a block; its separator is not before that of the block added last.
-    pub fn push(&mut self, separator: &[u8], trailer: Trailer, handle: Handle, stats: BlockStats) {
+    pub fn push(&mut self, separator: &[u8], trailer: Trailer, entry: &BlockEntry) {
+        let BlockEntry { handle, stats, bounds } = entry;
         let before = self.separators.last();
         let same = self.blocks() > 0 && before == separator;
         self.separators.push(separator, common_prefix(before, separator), same);
@@ -211,6 +268,8 @@ impl IndexBuilder {
         self.tombstones.push(stats.tombstones);
         self.expiry_min.push(stats.expiry_min);
         self.expiry_max.push(stats.expiry_max);
+        self.exceptions.push(stats.exceptions);
+        self.fields.push(bounds);
     }
 
     pub fn blocks(&self) -> usize {
@@ -219,7 +278,7 @@ impl IndexBuilder {
 
     /// About how many bytes the index would have now.
     pub fn estimated_bytes(&self) -> usize {
-        self.separators.encoded_bytes_max() + self.blocks() * 16
+        self.separators.encoded_bytes_max() + self.blocks() * (16 + self.fields.block_bytes())
     }
 
     /// Bytes of all separators, whole: what must stay below 4 GiB.
@@ -229,7 +288,10 @@ impl IndexBuilder {
 
     /// Appends the payload.
     pub fn encode(&mut self, out: &mut Vec<u8>) {
-        let mut layout = LayoutWriter::begin(out, block_kind::INDEX, self.blocks(), 8);
+        let blocks = self.blocks();
+        let statistics = self.fields.columns();
+        let columns = 8 + if statistics > 0 { 1 + statistics } else { 0 };
+        let mut layout = LayoutWriter::begin(out, block_kind::INDEX, blocks, columns);
         layout.column(out, role::SEPARATOR, encoding::PREFIX_BYTES);
         self.separators.encode(out);
         for (role, values) in [
@@ -240,10 +302,14 @@ impl IndexBuilder {
             (role::BLOCK_TOMBSTONES, &self.tombstones),
             (role::EXPIRY_MIN, &self.expiry_min),
             (role::EXPIRY_MAX, &self.expiry_max),
+            (role::BLOCK_EXCEPTIONS, &self.exceptions),
         ] {
-            layout.column(out, role, encoding::INTEGERS);
-            encode_integers(values, out);
+            if role != role::BLOCK_EXCEPTIONS || statistics > 0 {
+                layout.column(out, role, encoding::INTEGERS);
+                encode_integers(values, out);
+            }
         }
+        self.fields.encode(0..blocks, &mut layout, out);
     }
 }
 

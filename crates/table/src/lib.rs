@@ -57,6 +57,7 @@ mod column;
 mod dump;
 mod envelope;
 mod fault;
+mod field_stats;
 mod filter;
 mod footer;
 pub mod format;
@@ -67,6 +68,7 @@ mod iter;
 mod key_columns;
 mod layout;
 mod output;
+mod predicate;
 mod properties;
 mod readahead;
 mod schema;
@@ -80,6 +82,7 @@ pub use envelope::Compression;
 pub use filter::filter_hash;
 pub use index::BlockStats;
 pub use iter::{IterOptions, TableIter};
+pub use predicate::{FieldRef, KeyPredicate};
 pub use properties::Properties;
 pub use schema::{
     FieldType, FieldValue, IntWidth, KeySchema, KeySchemaBuilder, SCHEMA_FIELDS_MAX, Schema,

@@ -79,7 +79,8 @@ impl Table {
             resolve_schema(&properties.schema, footer.schema_hash).map_err(at_properties)?;
 
         let index_at = footer.index.offset;
-        let index = Index::parse(read_payload(&*file, path, footer.index)?, footer.data_end())
+        let payload = read_payload(&*file, path, footer.index)?;
+        let index = Index::parse(payload, footer.data_end(), &schema)
             .map_err(|fault| fault.at(path, index_at))?;
         if index.blocks() as u64 != properties.data_blocks {
             let expected = format!("an index of {} blocks", properties.data_blocks);

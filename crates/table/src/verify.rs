@@ -6,8 +6,8 @@ use std::{cmp::Ordering, sync::Arc};
 use sluice_base::{Error, Kind, Result, SeqNo, Trailer};
 
 use crate::{
-    block::Block, column::KeyCursor, fault::Fault, filter::filter_hash, index::BlockStats,
-    readahead::Readahead, table::Table,
+    block::Block, column::KeyCursor, fault::Fault, field_stats::FieldBounds, filter::filter_hash,
+    index::BlockStats, readahead::Readahead, table::Table,
 };
 
 /// Bytes of one read.
@@ -139,6 +139,7 @@ impl Table {
                 }
             }
         }
+        self.check_bounds(at, block, &mut stats)?;
         let (separator, bound) = self.index().separator(at);
         if let Some((key, trailer)) = &totals.last
             && compare(key, *trailer, &separator, bound) == Ordering::Greater
@@ -148,6 +149,43 @@ impl Table {
         if stats != self.index().stats(at) {
             let expected = format!("{:?}", self.index().stats(at));
             return Err(Fault::damaged(expected, format!("{stats:?}")));
+        }
+        Ok(())
+    }
+
+    /// Compares the statistics of the key fields with the keys, which it splits again; counts
+    /// those that do not split.
+    fn check_bounds(&self, at: usize, block: &Block, stats: &mut BlockStats) -> Result<(), Fault> {
+        let schema = self.schema();
+        if schema.is_whole_key() || !self.index().counts_exceptions() {
+            return Ok(());
+        }
+        let mut found: Vec<Option<FieldBounds>> = vec![None; schema.types().len()];
+        let (mut cursor, mut ends) = (KeyCursor::new(), Vec::new());
+        for row in 0..block.rows() {
+            block.move_cursor(&mut cursor, row);
+            if !schema.split_ends(cursor.key(), &mut ends) {
+                stats.exceptions += 1;
+                continue;
+            }
+            let mut start = 0;
+            for ((found, &of_type), &end) in found.iter_mut().zip(schema.types()).zip(&ends) {
+                let own = FieldBounds::of_key(of_type, &cursor.key()[start..end]);
+                start = end;
+                match found {
+                    Some(found) => found.cover(&own),
+                    None => *found = Some(own),
+                }
+            }
+        }
+        for (field, found) in found.into_iter().enumerate() {
+            let Some(expected) = self.index().field_bounds(at, field) else { continue };
+            if let Some(found) = found
+                && found != expected
+            {
+                let expected = format!("key field {field} within {expected:?}");
+                return Err(Fault::damaged(expected, format!("{found:?}")));
+            }
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ use crate::{
     filter::FilterBuilder,
     footer::Footer,
     format::{BLOCK_TRAILER_BYTES, DIRECT_VALUE_BYTES, compression},
-    index::{BlockStats, Handle, IndexBuilder, shortest_separator},
+    index::{BlockEntry, BlockStats, Handle, IndexBuilder, shortest_separator},
     output::Output,
     properties::Properties,
     schema::KeySchema,
@@ -94,7 +94,7 @@ pub struct TableWriter {
     index: IndexBuilder,
     filter: FilterBuilder,
     /// The block whose index row waits for the next key.
-    pending: Option<(Handle, BlockStats)>,
+    pending: Option<BlockEntry>,
     /// Last key of the last finished block; the block builder has the later ones.
     block_last_key: Vec<u8>,
     first: Option<(Vec<u8>, Trailer)>,
@@ -134,7 +134,7 @@ impl TableWriter {
             block: BlockBuilder::new(&options.schema),
             sealer: Sealer::new(options.compression),
             payload: Vec::new(),
-            index: IndexBuilder::default(),
+            index: IndexBuilder::new(&options.schema),
             filter: FilterBuilder::new(options.filter_bits_per_key),
             pending: None,
             block_last_key: Vec::new(),
@@ -266,17 +266,17 @@ impl TableWriter {
         if self.first.is_none() {
             self.first = Some((key.to_vec(), trailer));
         }
-        let Some((handle, stats)) = self.pending.take() else { return Ok(()) };
+        let Some(entry) = self.pending.take() else { return Ok(()) };
         if self.index.separator_bytes() > SEPARATOR_BYTES_MAX {
             self.failed = true;
             return Err(Error::invalid("the table's index grew beyond 2 GiB: cut tables sooner"));
         }
         if same {
-            self.index.push(&self.block_last_key, self.last_trailer, handle, stats);
+            self.index.push(&self.block_last_key, self.last_trailer, &entry);
         } else {
             let mut separator = Vec::new();
             shortest_separator(&self.block_last_key, key, &mut separator);
-            self.index.push(&separator, Trailer(0), handle, stats);
+            self.index.push(&separator, Trailer(0), &entry);
         }
         Ok(())
     }
@@ -308,9 +308,10 @@ impl TableWriter {
         let stats = BlockStats {
             rows: self.block.rows() as u64,
             tombstones: self.block.tombstones(),
+            exceptions: self.block.exceptions(),
             ..BlockStats::default()
         };
-        self.pending = Some((handle, stats));
+        self.pending = Some(BlockEntry { handle, stats, bounds: self.block.field_bounds() });
         self.block_last_key.clear();
         self.block_last_key.extend_from_slice(self.block.last_key());
         self.block.clear();
@@ -328,8 +329,8 @@ impl TableWriter {
         }
         let data_bytes = self.output.position();
         let largest_key = std::mem::take(&mut self.block_last_key);
-        if let Some((handle, stats)) = self.pending.take() {
-            self.index.push(&largest_key, Trailer(0), handle, stats);
+        if let Some(entry) = self.pending.take() {
+            self.index.push(&largest_key, Trailer(0), &entry);
         }
         let schema = self.options.schema.descriptor().clone();
         let mut footer = Footer { schema_hash: schema.hash(), ..Footer::default() };

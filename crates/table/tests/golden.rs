@@ -98,7 +98,13 @@ fn a_block_under_a_key_schema_has_the_bytes_of_the_specification() {
     assert_eq!(table.schema().descriptor(), schema.descriptor());
     table.verify().into_result().unwrap();
     let block = table.properties().data_bytes as usize;
-    expect(&mem.read(PATH).unwrap()[..block], &specification("<!-- golden schema -->"));
+    let file = mem.read(PATH).unwrap();
+    expect(&file[..block], &specification("<!-- golden schema -->"));
+    // The first eight bytes of the footer say where the index is.
+    let footer = &file[file.len() - 80..];
+    let number = |at: usize| u64::from_le_bytes(footer[at..at + 8].try_into().unwrap()) as usize;
+    let index = &file[number(0)..][..number(8)];
+    expect(index, &specification("<!-- golden statistics -->"));
     let dump = table.dump(DumpOptions { blocks: false, columns: true }).unwrap();
     assert!(dump.contains("key schema: events version 1 (tenant escaped, ts u64 desc, rest)"));
     assert!(dump.contains("  key ts: ") && dump.contains("  exception: "), "{dump}");

@@ -101,6 +101,10 @@ impl ExceptionsBuilder {
         self.keys.rows() == 0
     }
 
+    pub fn len(&self) -> usize {
+        self.keys.rows()
+    }
+
     /// About how many bytes the column would have for `rows` rows; not less than it will.
     pub fn encoded_bytes_max(&self, rows: usize) -> usize {
         if self.is_empty() {
