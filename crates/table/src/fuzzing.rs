@@ -25,6 +25,24 @@ pub mod samples;
 
 pub use crate::schema::sample;
 
+#[cfg(debug_assertions)]
+thread_local! {
+    static VALUES_READ: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// Notes that a block's column of values was read.
+#[cfg(debug_assertions)]
+pub(crate) fn count_value_read() {
+    VALUES_READ.with(|count| count.set(count.get() + 1));
+}
+
+/// How often this thread has read a column of values. In debug builds only: for tests that prove
+/// that a read of keys touches none.
+#[cfg(debug_assertions)]
+pub fn values_read() -> u64 {
+    VALUES_READ.with(std::cell::Cell::get)
+}
+
 /// Most rows that are read one by one: constant columns may claim four billion.
 const ROWS_MAX: usize = 4096;
 
@@ -220,6 +238,26 @@ pub fn file(data: &[u8]) {
             let Ok(true) = on else { break };
             let _ = (iter.key(), iter.value(), iter.trailer());
             on = iter.prev();
+        }
+    }
+    for predicate in samples::predicates() {
+        let predicate = Some(Arc::new(predicate));
+        let options = IterOptions { predicate, ..IterOptions::default() };
+        let mut iter = TableIter::new(Arc::clone(&table), options);
+        let mut on = iter.seek_to_first();
+        for _ in 0..ROWS_MAX {
+            let Ok(true) = on else { break };
+            let _ = (iter.key(), iter.trailer());
+            on = iter.next();
+        }
+        on = iter.seek_to_last();
+        for _ in 0..ROWS_MAX {
+            let Ok(true) = on else { break };
+            on = iter.prev();
+        }
+        for (key, trailer, _) in keys.iter().take(20) {
+            let _ = iter.seek(key, *trailer);
+            let _ = iter.seek_for_prev(key, *trailer);
         }
     }
     keys.push((bytes, Trailer(u64::MAX), 0));

@@ -72,6 +72,7 @@ mod predicate;
 mod properties;
 mod readahead;
 mod schema;
+mod selection;
 mod table;
 mod verify;
 mod writer;
@@ -88,6 +89,7 @@ pub use schema::{
     FieldType, FieldValue, IntWidth, KeySchema, KeySchemaBuilder, SCHEMA_FIELDS_MAX, Schema,
     SchemaField,
 };
+pub use selection::{SkipCounters, SkipStats};
 pub use table::{PinnedValue, Table};
 pub use verify::VerifyReport;
 pub use writer::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, TableOptions, TableSummary, TableWriter};

@@ -104,7 +104,11 @@ fn check(table: &Arc<Table>, model: &Model, keys: &Keys, rng: &mut Rng) {
     table.verify().into_result().unwrap();
 
     let readahead = if rng.one_in(2) { 1 + rng.below(10_000) as usize } else { 0 };
-    let options = IterOptions { fill_cache: rng.one_in(2), readahead_bytes: readahead };
+    let options = IterOptions {
+        fill_cache: rng.one_in(2),
+        readahead_bytes: readahead,
+        ..IterOptions::default()
+    };
     let mut iter = TableIter::new(Arc::clone(table), options);
     assert!(!iter.valid() && !iter.next().unwrap() && !iter.prev().unwrap());
 
