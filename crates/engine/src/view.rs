@@ -95,6 +95,8 @@ impl ReadView {
     /// As [`ReadView::get`], for what is read to begin with.
     pub fn iter(&self, cf: &ColumnFamily, options: ReadOptions) -> Result<Iter> {
         let cf_state = self.cf(cf)?;
+        let prefix = options.prefix.as_deref().map(Arc::from);
+        let counted = prefix.is_some() || options.predicate.is_some();
         let mut bounds = Bounds::new(options.lower, options.upper, options.prefix);
         if let Some(predicate) = &options.predicate {
             // What matches begins so: tables and memtables are not searched elsewhere.
@@ -102,7 +104,8 @@ impl ReadView {
         }
         let table_options = IterOptions {
             fill_cache: !options.skip_cache_fill,
-            skips: options.predicate.is_some().then(|| Arc::clone(cf.skips())),
+            prefix,
+            skips: counted.then(|| Arc::clone(cf.skips())),
             lower: options.predicate.as_ref().and(bounds.lower()).map(Arc::from),
             upper: options.predicate.as_ref().and(bounds.upper()).map(Arc::from),
             predicate: options.predicate,

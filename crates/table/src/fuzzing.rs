@@ -19,6 +19,7 @@ use crate::{
     layout::Layout,
     properties::Properties,
     schema::{KeySchema, Schema},
+    two_level::TopIndex,
 };
 
 pub mod samples;
@@ -50,18 +51,22 @@ const ROWS_MAX: usize = 4096;
 pub fn block(bytes: &[u8]) -> bool {
     let opened = envelope::open(bytes).or_else(|_| envelope::unpack(bytes));
     let payload: Box<[u8]> = bytes.into();
-    let mut index = Index::parse(payload.clone(), bytes.len() as u64 * 64, &KeySchema::whole_key());
+    let end = bytes.len() as u64 * 64;
+    let parse = |schema: &KeySchema| {
+        let one = Index::parse(payload.clone(), block_kind::INDEX, 0..end, schema);
+        one.or_else(|_| Index::parse(payload.clone(), block_kind::TOP_INDEX, end / 2..end, schema))
+    };
+    let mut index = parse(&KeySchema::whole_key());
     for text in samples::SCHEMAS {
         let schema = KeySchema::parse("sample", 1, text).expect("a schema");
-        let end = bytes.len() as u64 * 64;
-        index = index.or_else(|_| Index::parse(payload.clone(), end, &schema));
+        index = index.or_else(|_| parse(&schema));
     }
     if let Ok(index) = &index {
         for at in 0..index.blocks().min(ROWS_MAX) {
             let (key, trailer) = index.separator(at);
             let found = index.find(&key, trailer);
             assert!(found <= index.blocks());
-            let _ = (index.handle(at), index.stats(at));
+            let _ = (index.handle(at), index.stats(at), index.part(at));
             for predicate in samples::predicates() {
                 let _ = index.may_match(at, &predicate);
             }
@@ -264,7 +269,7 @@ pub fn file(data: &[u8]) {
     let mut iter = TableIter::new(Arc::clone(&table), IterOptions::default());
     for (key, trailer, _) in keys.iter().take(ROWS_MAX) {
         let _ = table.get(key, filter_hash(key), *trailer);
-        let _ = table.approximate_offset(key);
+        let _ = (table.approximate_offset(key), table.may_contain_prefix(key));
         if let Ok(true) = iter.seek(key, *trailer) {
             let _ = (iter.key(), iter.value());
             let _ = iter.next_key();
@@ -293,27 +298,51 @@ pub fn repair(bytes: &mut [u8]) {
     for block in [index, filter, properties] {
         repair_block(bytes, block);
     }
-    let mut schema = None;
+    let mut known = None;
     if let Some(Ok(payload)) = stored(bytes, properties).map(envelope::open) {
         if let Ok(properties) = Properties::decode(&payload) {
-            schema = KeySchema::from_descriptor(properties.schema.clone()).ok();
+            known = Some(properties.clone());
             let hash = properties.schema.hash().to_le_bytes();
             bytes[footer_at + 48..footer_at + 56].copy_from_slice(&hash);
         }
         let crc = crc32c(&payload).to_le_bytes();
         bytes[footer_at + 56..footer_at + 60].copy_from_slice(&crc);
     }
-    let data_end = if filter.bytes == 0 { index.offset } else { filter.offset };
-    if let Some(Ok(payload)) = stored(bytes, index).map(envelope::open)
-        && let Some(schema) = schema
-        && let Ok(index) = Index::parse(payload, data_end, &schema)
-    {
-        for block in 0..index.blocks() {
-            repair_block(bytes, index.handle(block));
-        }
+    if let Some(properties) = known {
+        repair_body(bytes, index, filter, &properties);
     }
     if let Some(footer) = bytes[footer_at..].first_chunk_mut() {
         repair_footer(footer);
+    }
+}
+
+/// Puts right what lies in front of the blocks that the footer names.
+fn repair_body(bytes: &mut [u8], index: Handle, filter: Handle, properties: &Properties) {
+    let flags = u32::from(properties.partition_bytes > 0)
+        + 2 * u32::from(properties.prefix_filter_bytes > 0);
+    let footer = Footer { index, filter, flags, ..Footer::default() };
+    let Ok(extents) = footer.extents(properties) else { return };
+    repair_block(bytes, extents.prefix_filter);
+    let Ok(schema) = KeySchema::from_descriptor(properties.schema.clone()) else { return };
+    let Some(Ok(payload)) = stored(bytes, index).map(envelope::open) else { return };
+    if properties.partition_bytes == 0 {
+        let data = 0..extents.data_end;
+        if let Ok(index) = Index::parse(payload, block_kind::INDEX, data, &schema) {
+            (0..index.blocks()).for_each(|block| repair_block(bytes, index.handle(block)));
+        }
+        return;
+    }
+    let partitions = extents.data_end..extents.partitions_end;
+    let blocks = properties.data_blocks;
+    let Ok(top) = TopIndex::parse(payload, partitions, blocks, &schema) else { return };
+    for at in 0..top.partitions() {
+        let handle = top.index().handle(at);
+        repair_block(bytes, handle);
+        if let Some(Ok(payload)) = stored(bytes, handle).map(envelope::open)
+            && let Ok(index) = top.parse_partition(at, payload, &schema)
+        {
+            (0..index.blocks()).for_each(|block| repair_block(bytes, index.handle(block)));
+        }
     }
 }
 
@@ -360,21 +389,39 @@ pub fn pieces(bytes: &[u8]) -> Option<Pieces> {
         index_payload = Some(payload); // the last one stays
     }
     let index_payload = index_payload?;
-    out.columns.extend(columns(&index_payload, block_kind::INDEX));
+    for kind in [block_kind::INDEX, block_kind::TOP_INDEX] {
+        out.columns.extend(columns(&index_payload, kind));
+    }
     let properties = envelope::open(stored(bytes, footer.properties)?).ok()?;
     out.ends.push(properties.to_vec());
-    let schema = Properties::decode(&properties).ok()?.schema;
-    out.ends.push(schema.encode());
-    let schema = KeySchema::from_descriptor(schema).ok()?;
+    let known = Properties::decode(&properties).ok()?;
+    out.ends.push(known.schema.encode());
+    let schema = KeySchema::from_descriptor(known.schema.clone()).ok()?;
     out.ends.push([&properties[..], raw].concat());
     out.ends.push(bytes.to_vec());
-    let index = Index::parse(index_payload, footer.data_end(), &schema).ok()?;
-    for at in 0..index.blocks() {
-        let block = stored(bytes, index.handle(at))?;
-        out.blocks.push(block.to_vec());
-        let payload = envelope::open(block).ok()?;
-        out.columns.extend(columns(&payload, block_kind::DATA));
-        out.blocks.push(payload.to_vec());
+    let extents = footer.extents(&known).ok()?;
+    let mut indexes = Vec::new();
+    if known.partition_bytes > 0 {
+        let partitions = extents.data_end..extents.partitions_end;
+        let top = TopIndex::parse(index_payload, partitions, known.data_blocks, &schema).ok()?;
+        for at in 0..top.partitions() {
+            let block = stored(bytes, top.index().handle(at))?;
+            let payload = envelope::open(block).ok()?;
+            out.blocks.push(payload.to_vec());
+            indexes.push(top.parse_partition(at, payload, &schema).ok()?);
+        }
+    } else {
+        let data = 0..extents.data_end;
+        indexes.push(Index::parse(index_payload, block_kind::INDEX, data, &schema).ok()?);
+    }
+    for index in indexes {
+        for at in 0..index.blocks() {
+            let block = stored(bytes, index.handle(at))?;
+            out.blocks.push(block.to_vec());
+            let payload = envelope::open(block).ok()?;
+            out.columns.extend(columns(&payload, block_kind::DATA));
+            out.blocks.push(payload.to_vec());
+        }
     }
     Some(out)
 }

@@ -15,6 +15,8 @@
 //! as one integer (`heads`), so that the search runs over a dense array and compares strings only
 //! among equal heads.
 
+use std::ops::Range;
+
 use sluice_base::Trailer;
 
 use crate::{
@@ -53,6 +55,15 @@ pub struct BlockStats {
     pub exceptions: u64,
 }
 
+impl BlockStats {
+    /// Adds rows, tombstones and exceptions. Numbers from disk may be anything: they wrap.
+    fn add(&mut self, other: &BlockStats) {
+        self.rows = self.rows.wrapping_add(other.rows);
+        self.tombstones = self.tombstones.wrapping_add(other.tombstones);
+        self.exceptions = self.exceptions.wrapping_add(other.exceptions);
+    }
+}
+
 /// A parsed index.
 #[derive(Debug)]
 pub struct Index {
@@ -68,14 +79,22 @@ pub struct Index {
     exceptions: Integers,
     counts_exceptions: bool,
     fields: FieldStats,
+    /// Of a top index; 0 in all rows of others.
+    part_blocks: Integers,
+    part_data_bytes: Integers,
     heads: Box<[u64]>,
 }
 
 impl Index {
-    /// Parses and checks an unpacked index whose data blocks fill `0..data_end` of the file, of a
-    /// table under `schema`.
-    pub fn parse(bytes: Box<[u8]>, data_end: u64, schema: &KeySchema) -> Result<Index, Fault> {
-        let layout = Layout::parse(&bytes, block_kind::INDEX)?;
+    /// Parses and checks an unpacked index of `kind` whose blocks fill `range` of the file, of a table
+    /// under `schema`.
+    pub fn parse(
+        bytes: Box<[u8]>,
+        kind: u8,
+        range: Range<u64>,
+        schema: &KeySchema,
+    ) -> Result<Index, Fault> {
+        let layout = Layout::parse(&bytes, kind)?;
         let blocks = layout.rows;
         let separators = PrefixBytes::parse(&bytes, layout.required(role::SEPARATOR)?, blocks)?;
         let required = |role| Integers::parse(&bytes, layout.required(role)?, blocks);
@@ -92,7 +111,14 @@ impl Index {
         let exceptions = optional(role::BLOCK_EXCEPTIONS)?;
         let counts_exceptions = layout.column(role::BLOCK_EXCEPTIONS).is_some();
         let fields = FieldStats::parse(&bytes, &layout, schema)?;
+        let top = kind == block_kind::TOP_INDEX;
+        let (part_blocks, part_data_bytes) = if top {
+            (required(role::PART_BLOCKS)?, required(role::PART_DATA_BYTES)?)
+        } else {
+            (Integers::ZERO, Integers::ZERO)
+        };
         let known = |role| match role {
+            role::PART_BLOCKS | role::PART_DATA_BYTES => top,
             role::SEPARATOR..=role::EXPIRY_MAX => true,
             role::BLOCK_EXCEPTIONS => !schema.is_whole_key(),
             other => fields.has_role(other),
@@ -100,19 +126,19 @@ impl Index {
         if let Some(column) = layout.columns().iter().find(|column| !known(column.role)) {
             return Err(Fault::unsupported(format!("index column {:#04x}", column.role)));
         }
-        let mut end = 0u64;
+        let mut end = range.start;
         for block in 0..blocks {
             let (offset, length) = (offsets.get(&bytes, block), lengths.get(&bytes, block));
-            if offset != end || length <= BLOCK_TRAILER_BYTES as u64 || length > data_end - end {
+            if offset != end || length <= BLOCK_TRAILER_BYTES as u64 || length > range.end - end {
                 return Err(Fault::damaged(
-                    format!("block {block} at offset {end} and inside {data_end} bytes"),
+                    format!("block {block} at offset {end} and inside {} bytes", range.end),
                     format!("offset {offset}, {length} bytes"),
                 ));
             }
             end += length;
         }
-        if end != data_end {
-            return Err(Fault::damaged(format!("data blocks up to {data_end}"), end));
+        if end != range.end {
+            return Err(Fault::damaged(format!("blocks up to {}", range.end), end));
         }
         let prefix = separators.block_prefix(&bytes).len();
         let mut key = Vec::new();
@@ -135,6 +161,8 @@ impl Index {
             exceptions,
             counts_exceptions,
             fields,
+            part_blocks,
+            part_data_bytes,
             heads,
             bytes,
         })
@@ -145,7 +173,7 @@ impl Index {
     }
 
     pub fn memory_bytes(&self) -> usize {
-        self.bytes.len() + self.heads.len() * 8
+        self.bytes.len() + self.heads.len() * 8 + size_of::<Index>()
     }
 
     #[inline]
@@ -164,6 +192,20 @@ impl Index {
             expiry_max: self.expiry_max.get(&self.bytes, block),
             exceptions: self.exceptions.get(&self.bytes, block),
         }
+    }
+
+    /// How many data blocks partition `row` of a top index has, and of how many bytes.
+    pub fn part(&self, row: usize) -> (u64, u64) {
+        (self.part_blocks.get(&self.bytes, row), self.part_data_bytes.get(&self.bytes, row))
+    }
+
+    /// What all blocks hold together. No expiry: nothing sums up.
+    pub fn totals(&self) -> BlockStats {
+        let mut sum = BlockStats::default();
+        for block in 0..self.blocks() {
+            sum.add(&self.stats(block));
+        }
+        sum
     }
 
     /// Whether the statistics count exceptions; tables of the first builds with schemas do not.
@@ -238,6 +280,8 @@ pub struct IndexBuilder {
     expiry_max: Vec<u64>,
     exceptions: Vec<u64>,
     fields: FieldStatsBuilder,
+    /// Of a top index: data blocks of each partition, and their bytes.
+    parts: Vec<(u64, u64)>,
 }
 
 /// What the index is told of a block besides its separator.
@@ -288,12 +332,28 @@ impl IndexBuilder {
 
     /// Appends the payload.
     pub fn encode(&mut self, out: &mut Vec<u8>) {
-        let blocks = self.blocks();
-        let statistics = self.fields.columns();
-        let columns = 8 + if statistics > 0 { 1 + statistics } else { 0 };
-        let mut layout = LayoutWriter::begin(out, block_kind::INDEX, blocks, columns);
+        self.encode_rows(0..self.blocks(), out);
+    }
+
+    /// Appends the payload of an index of the blocks of `rows` alone.
+    pub fn encode_rows(&mut self, rows: Range<usize>, out: &mut Vec<u8>) {
+        let fields = self.fields.columns();
+        let parts = !self.parts.is_empty();
+        let columns = 8 + usize::from(fields > 0) + fields + 2 * usize::from(parts);
+        let kind = if parts { block_kind::TOP_INDEX } else { block_kind::INDEX };
+        let mut layout = LayoutWriter::begin(out, kind, rows.len(), columns);
         layout.column(out, role::SEPARATOR, encoding::PREFIX_BYTES);
-        self.separators.encode(out);
+        if rows == (0..self.blocks()) {
+            self.separators.encode(out);
+        } else {
+            let mut separators = PrefixBytesBuilder::default();
+            for row in rows.clone() {
+                let (before, own) = (separators.last(), self.separators.get(row));
+                let (shared, same) = (common_prefix(before, own), before == own);
+                separators.push(own, shared, same && row > rows.start);
+            }
+            separators.encode(out);
+        }
         for (role, values) in [
             (role::SEPARATOR_TRAILER, &self.trailers),
             (role::BLOCK_OFFSET, &self.offsets),
@@ -304,12 +364,45 @@ impl IndexBuilder {
             (role::EXPIRY_MAX, &self.expiry_max),
             (role::BLOCK_EXCEPTIONS, &self.exceptions),
         ] {
-            if role != role::BLOCK_EXCEPTIONS || statistics > 0 {
+            if role != role::BLOCK_EXCEPTIONS || fields > 0 {
                 layout.column(out, role, encoding::INTEGERS);
-                encode_integers(values, out);
+                encode_integers(&values[rows.clone()], out);
             }
         }
-        self.fields.encode(0..blocks, &mut layout, out);
+        if parts {
+            let (blocks, bytes): (Vec<u64>, Vec<u64>) = self.parts.iter().copied().unzip();
+            layout.column(out, role::PART_BLOCKS, encoding::INTEGERS);
+            encode_integers(&blocks, out);
+            layout.column(out, role::PART_DATA_BYTES, encoding::INTEGERS);
+            encode_integers(&bytes, out);
+        }
+        self.fields.encode(rows, &mut layout, out);
+    }
+
+    /// Adds to the index of a higher level that the blocks of `rows` of `below` have an index block of
+    /// their own, which lies at `handle`.
+    pub fn push_partition(&mut self, below: &IndexBuilder, rows: Range<usize>, handle: Handle) {
+        let Some(last) = rows.clone().next_back() else { return };
+        let mut stats = BlockStats::default();
+        for row in rows.clone() {
+            stats.add(&below.stats(row));
+        }
+        let counts = |row| below.exceptions[row] < below.rows[row];
+        let bounds = below.fields.covered(rows.clone(), counts);
+        let bytes = below.lengths[rows.clone()].iter().sum();
+        self.parts.push((rows.len() as u64, bytes));
+        let trailer = Trailer(below.trailers[last]);
+        let entry = BlockEntry { handle, stats, bounds };
+        self.push(below.separators.get(last), trailer, &entry);
+    }
+
+    fn stats(&self, row: usize) -> BlockStats {
+        BlockStats {
+            rows: self.rows[row],
+            tombstones: self.tombstones[row],
+            exceptions: self.exceptions[row],
+            ..BlockStats::default()
+        }
     }
 }
 

@@ -24,6 +24,7 @@ use crate::{
     readahead::Readahead,
     selection::{Selection, SkipCounters},
     table::Table,
+    two_level::{IndexWalker, PartitionSource},
 };
 
 /// How an iterator reads blocks.
@@ -40,6 +41,9 @@ pub struct IterOptions {
     /// a match ends there; entries outside may still be shown.
     pub lower: Option<Arc<[u8]>>,
     pub upper: Option<Arc<[u8]>>,
+    /// Nobody looks at keys that do not begin so: a table whose filter of prefixes does not know it
+    /// shows nothing.
+    pub prefix: Option<Arc<[u8]>>,
     /// Where to count what the predicate spared.
     pub skips: Option<Arc<SkipCounters>>,
 }
@@ -59,6 +63,7 @@ impl Default for IterOptions {
             predicate: None,
             lower: None,
             upper: None,
+            prefix: None,
             skips: None,
         }
     }
@@ -82,13 +87,14 @@ pub struct TableIter {
     late: LateKey,
     /// With a predicate: which rows are shown.
     selection: Option<Box<Selection>>,
-    /// Nothing can match: nothing is read.
+    /// Nothing is there to be shown: nothing is read.
     nothing: bool,
     /// With a predicate: the range of keys, and the blocks that can hold them, once they were looked
     /// for.
     lower: Option<Arc<[u8]>>,
     upper: Option<Arc<[u8]>>,
     blocks: Option<(usize, usize)>,
+    walker: IndexWalker,
 }
 
 /// The key of a row, built when it is asked for. The buffer is kept from row to row.
@@ -135,8 +141,15 @@ impl LateKey {
 impl TableIter {
     /// An iterator that is nowhere yet.
     pub fn new(table: Arc<Table>, options: IterOptions) -> TableIter {
-        let nothing = options.predicate.as_ref().is_some_and(|predicate| predicate.is_never());
         let skips = options.skips.unwrap_or_default();
+        let wanted = options.predicate.as_ref().map(|predicate| predicate.key_prefix());
+        let mut prefixes = wanted.into_iter().chain(options.prefix.as_deref());
+        let absent = prefixes.any(|prefix| !table.may_contain_prefix(prefix));
+        if absent {
+            skips.add_table();
+        }
+        let nothing =
+            absent || options.predicate.as_ref().is_some_and(|predicate| predicate.is_never());
         let select = |predicate| Box::new(Selection::new(predicate, table.schema(), skips));
         TableIter {
             fields: !table.schema().is_whole_key(),
@@ -156,6 +169,10 @@ impl TableIter {
             lower: options.lower,
             upper: options.upper,
             blocks: None,
+            walker: IndexWalker::new(match options.fill_cache {
+                true => PartitionSource::Cache,
+                false => PartitionSource::Peek,
+            }),
         }
     }
 
@@ -199,6 +216,9 @@ impl TableIter {
 
     /// Goes to the first entry.
     pub fn seek_to_first(&mut self) -> Result<bool> {
+        if self.nothing {
+            return Ok(false);
+        }
         if self.selection.is_some() {
             return self.select_from(0);
         }
@@ -208,6 +228,9 @@ impl TableIter {
 
     /// Goes to the last entry.
     pub fn seek_to_last(&mut self) -> Result<bool> {
+        if self.nothing {
+            return Ok(false);
+        }
         let blocks = self.table.blocks();
         if self.selection.is_some() {
             return self.select_before(blocks);
@@ -218,6 +241,9 @@ impl TableIter {
 
     /// Goes to the first entry at or after (`key`, `trailer`).
     pub fn seek(&mut self, key: &[u8], trailer: Trailer) -> Result<bool> {
+        if self.nothing {
+            return Ok(false);
+        }
         if self.selection.is_some() {
             return self.seek_selected(key, trailer);
         }
@@ -226,6 +252,9 @@ impl TableIter {
 
     /// Goes to the last entry at or before (`key`, `trailer`).
     pub fn seek_for_prev(&mut self, key: &[u8], trailer: Trailer) -> Result<bool> {
+        if self.nothing {
+            return Ok(false);
+        }
         if self.selection.is_some() {
             return self.seek_selected_for_prev(key, trailer);
         }
@@ -381,9 +410,6 @@ impl TableIter {
 
     fn seek_selected(&mut self, key: &[u8], trailer: Trailer) -> Result<bool> {
         self.valid = false;
-        if self.nothing {
-            return Ok(false);
-        }
         let wanted = self.find(key, trailer)?;
         let at = self.skip_forward(wanted)?;
         if at != wanted || at == self.table.blocks() {
@@ -397,9 +423,6 @@ impl TableIter {
 
     fn seek_selected_for_prev(&mut self, key: &[u8], trailer: Trailer) -> Result<bool> {
         self.valid = false;
-        if self.nothing {
-            return Ok(false);
-        }
         let wanted = self.find(key, trailer)?;
         if wanted == self.table.blocks() {
             return self.select_before(wanted);
@@ -425,9 +448,8 @@ impl TableIter {
         let (first, end) = self.range()?;
         let Some(selection) = &self.selection else { return Ok(at) };
         let at = at.max(first);
-        let index = self.table.index();
         let found = match selection.by_statistics() {
-            Some(predicate) => (at..end).find(|&at| index.may_match(at, predicate)),
+            Some(predicate) => self.walker.first_match(&self.table, predicate, at..end)?,
             None => (at < end).then_some(at),
         };
         let until = found.unwrap_or(end.max(at));
@@ -440,9 +462,8 @@ impl TableIter {
         let (first, last) = self.range()?;
         let Some(selection) = &self.selection else { return Ok(end) };
         let end = end.min(last);
-        let index = self.table.index();
         let found = match selection.by_statistics() {
-            Some(predicate) => (first..end).rfind(|&at| index.may_match(at, predicate)),
+            Some(predicate) => self.walker.last_match(&self.table, predicate, first..end)?,
             None => end.checked_sub(1).filter(|&at| at >= first),
         };
         let until = found.map_or(first.min(end), |at| at + 1);
@@ -456,9 +477,6 @@ impl TableIter {
             return Ok(range);
         }
         let mut range = (0, self.table.blocks());
-        if self.nothing {
-            range = (0, 0);
-        }
         if let Some(lower) = self.lower.clone() {
             range.0 = self.find(&lower, Trailer(u64::MAX))?.min(range.1);
         }
@@ -473,7 +491,7 @@ impl TableIter {
     /// The first block that can hold an entry at or after (`key`, `trailer`).
     #[inline]
     fn find(&mut self, key: &[u8], trailer: Trailer) -> Result<usize> {
-        Ok(self.table.index().find(key, trailer))
+        self.walker.find(&self.table, key, trailer)
     }
 
     /// Makes `at` the current block. Blocks are never empty.
@@ -483,9 +501,10 @@ impl TableIter {
             return Ok(());
         }
         self.block = None;
+        let handle = self.walker.handle(&self.table, at)?;
         let block = match &mut self.readahead {
-            Some(readahead) => readahead.block(&self.table, at)?,
-            None => self.table.block(at, self.fill_cache)?,
+            Some(readahead) => readahead.block(&self.table, handle)?,
+            None => self.table.block_at(handle, self.fill_cache)?,
         };
         self.rows = block.rows();
         if let Some(selection) = &mut self.selection {

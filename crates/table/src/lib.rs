@@ -74,6 +74,7 @@ mod readahead;
 mod schema;
 mod selection;
 mod table;
+mod two_level;
 mod verify;
 mod writer;
 

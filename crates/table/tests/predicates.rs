@@ -57,7 +57,7 @@ fn wish(rng: &mut Rng, schema: &KeySchema, entries: &[Entry]) -> Wish {
     };
     for _ in 0..1 + rng.below(3) {
         let field = rng.below(schema.types().len() as u64) as usize;
-        let mut end = |rng: &mut Rng| match rng.below(4) {
+        let end = |rng: &mut Rng| match rng.below(4) {
             0 => Bound::Unbounded,
             1 => Bound::Excluded(value(rng, field)),
             _ => Bound::Included(value(rng, field)),
@@ -98,9 +98,7 @@ fn entries(rng: &mut Rng, schema: &KeySchema) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::new();
     for seq in 1..=1 + rng.below(900) {
         let key = match rng.below(3) {
-            0 if !entries.is_empty() => {
-                entries[rng.below(entries.len() as u64) as usize].0.clone()
-            }
+            0 if !entries.is_empty() => entries[rng.below(entries.len() as u64) as usize].0.clone(),
             _ if rng.one_in(foreign) => vec![rng.next_u64() as u8; rng.below(4) as usize],
             _ => sample::key(rng, schema),
         };
@@ -110,6 +108,13 @@ fn entries(rng: &mut Rng, schema: &KeySchema) -> Vec<Entry> {
     }
     entries.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
     entries
+}
+
+/// A number of fields that a filter of prefixes may have, or none.
+fn filter_fields(rng: &mut Rng, schema: &KeySchema) -> Option<u8> {
+    let fields = schema.types();
+    let most = fields.len() - usize::from(fields.last() == Some(&FieldType::Rest));
+    (most > 0 && rng.one_in(2)).then(|| 1 + rng.below(most as u64) as u8)
 }
 
 fn entry(iter: &TableIter) -> Entry {
@@ -208,7 +213,9 @@ fn random_predicates_show_what_a_filter_over_all_rows_shows() {
         let options = TableOptions {
             block_bytes: [256, 700, 16 << 10][rng.below(3) as usize],
             compression: if rng.one_in(2) { Compression::Lz4 } else { Compression::None },
+            filter_fields: filter_fields(&mut rng, &of_table),
             schema: of_table,
+            index_partition_bytes: [1, 400, usize::MAX][rng.below(3) as usize],
             ..TableOptions::default()
         };
         build(&fs, &entries, options);
@@ -245,11 +252,8 @@ fn only_blocks_that_can_match_are_loaded() {
         .collect();
     entries.sort();
     let (_, fs) = mem_fs();
-    let options = TableOptions {
-        block_bytes: 1000,
-        schema: Arc::clone(&schema),
-        ..TableOptions::default()
-    };
+    let options =
+        TableOptions { block_bytes: 1000, schema: Arc::clone(&schema), ..TableOptions::default() };
     build(&fs, &entries, options);
     let cache = BlockCache::new(10 << 20);
     let table = open(&fs, &cache).unwrap();
@@ -289,5 +293,83 @@ fn wrong_conditions_are_refused_by_name() {
     ] {
         let error = result.unwrap_err();
         assert!(error.to_string().contains(wanted), "{error}");
+    }
+}
+
+#[test]
+fn a_filter_of_prefixes_spares_the_search_and_hides_no_key() {
+    let schema = Arc::new(KeySchema::parse("t", 1, "table u8, tenant escaped, rest").unwrap());
+    let prefix = |tenant: u64| [&[7][..], format!("{tenant:05}").as_bytes(), &[0, 1]].concat();
+    let mut entries: Vec<Entry> = (0..2000)
+        .map(|row| put(&[&prefix(row / 4 * 2)[..], &row.to_be_bytes()].concat(), 7, b"v"))
+        .collect();
+    // Begins with both fields, though it does not split: a prefix like any other. And one that does
+    // not even begin so.
+    let schema_of = |text| Arc::new(KeySchema::parse("t", 1, text).unwrap());
+    entries.push(put(&[&prefix(99)[..], b"x"].concat(), 7, b"v"));
+    entries.push(put(&[8, b'z', 0, 9], 7, b"v"));
+    entries.sort();
+    for schema in [schema, schema_of("table u8, tenant escaped, id u64")] {
+        let (_, fs) = mem_fs();
+        let options = TableOptions {
+            filter_fields: Some(2),
+            schema: Arc::clone(&schema),
+            ..TableOptions::default()
+        };
+        build(&fs, &entries, options);
+        let cache = BlockCache::new(1 << 20);
+        let table = open(&fs, &cache).unwrap();
+        table.verify().into_result().unwrap();
+        assert!(table.may_contain_prefix(&[7]) && table.may_contain_prefix(&[9]), "too short");
+        assert!(table.may_contain_prefix(&prefix(99)));
+        let absent = (0..500).map(|tenant| prefix(tenant * 2 + 101));
+        let passed = absent.clone().filter(|prefix| table.may_contain_prefix(prefix)).count();
+        assert!(passed < 30, "{passed} of 500 absent prefixes pass");
+        let skips = Arc::new(SkipCounters::default());
+        let iter = |prefix: &[u8], by_predicate: bool| {
+            let mut options = IterOptions {
+                prefix: Some(prefix.into()),
+                skips: Some(Arc::clone(&skips)),
+                ..IterOptions::default()
+            };
+            if by_predicate {
+                let tenant = FieldValue::Bytes(prefix[1..6].to_vec().into());
+                let predicate = KeyPredicate::new(Arc::clone(&schema));
+                let predicate = predicate.equal(0, FieldValue::Number(7)).unwrap();
+                options.predicate = Some(Arc::new(predicate.equal(1, tenant).unwrap()));
+                options.prefix = None;
+            }
+            TableIter::new(Arc::clone(&table), options)
+        };
+        for by_predicate in [false, true] {
+            for tenant in 0..500 {
+                let mut iter = iter(&prefix(tenant * 2), by_predicate);
+                assert!(iter.seek(&prefix(tenant * 2), Trailer(u64::MAX)).unwrap());
+                assert!(iter.key().starts_with(&prefix(tenant * 2)));
+            }
+            let (tables, reads) = (skips.get().tables, cache.stats().hits);
+            for prefix in absent.clone() {
+                let mut iter = iter(&prefix, by_predicate);
+                let found = iter.seek(&prefix, Trailer(u64::MAX)).unwrap();
+                assert!(!found || !iter.key().starts_with(&prefix));
+                let found = iter.seek_for_prev(&prefix, Trailer(0)).unwrap();
+                assert!(!found || !iter.key().starts_with(&prefix));
+            }
+            assert_eq!(skips.get().tables - tables, 500 - passed as u64);
+            assert!(cache.stats().hits - reads <= 2 * passed as u64);
+        }
+    }
+    let (_, fs) = mem_fs();
+    for (text, fields) in [("key rest", 1), ("a u8, rest", 2), ("a u8, b u8", 3), ("a u8, b u8", 0)]
+    {
+        let options = TableOptions {
+            filter_fields: Some(fields),
+            schema: schema_of(text),
+            ..TableOptions::default()
+        };
+        let path = std::path::Path::new("/x.sst");
+        let made = sluice_table::TableWriter::create(&fs, path, sluice_base::FileNo(1), options);
+        assert_eq!(made.unwrap_err().kind(), sluice_base::ErrorKind::Invalid, "{text}");
+        assert!(!fs.exists(path).unwrap());
     }
 }

@@ -60,7 +60,10 @@ pub fn descriptors(seed: u64) -> Vec<Vec<u8>> {
 pub fn tables(seed: u64) -> Result<Vec<Vec<u8>>> {
     let mut rng = Rng::new(seed);
     let mut out = Vec::new();
-    for (number, text) in SCHEMAS.iter().enumerate() {
+    // Each in one level and in two, as small as they are.
+    for (number, text) in SCHEMAS.iter().flat_map(|text| [text, text]).enumerate() {
+        let partitions = if number % 2 == 0 { usize::MAX } else { 100 };
+        let number = number / 2;
         let schema = Arc::new(KeySchema::parse("sample", 1, text)?);
         let mut keys: Vec<Vec<u8>> = (0..40).map(|_| sample::key(&mut rng, &schema)).collect();
         if number % 2 == 0 {
@@ -75,6 +78,8 @@ pub fn tables(seed: u64) -> Result<Vec<Vec<u8>>> {
             block_bytes: 512,
             compression: Compression::None,
             schema,
+            index_partition_bytes: partitions,
+            filter_fields: (number % 2 == 0).then_some(1),
             ..TableOptions::default()
         };
         let mut writer = TableWriter::create(&fs, path, FileNo(1), options)?;
