@@ -165,81 +165,84 @@ fn predicates(env: &Env, rows: u64) {
 fn block_sizes(env: &Env, rows: u64) {
     use FieldValue::{Bytes, Number};
     let mut rng = Rng::new(1);
-    let mut case = |text: &str, fields: &mut dyn FnMut(&mut Rng, u64) -> Vec<FieldValue<'static>>| {
-        let schema = Arc::new(KeySchema::parse("bench", 1, text).expect("a schema"));
-        let mut keys: Vec<Vec<u8>> = (0..rows)
-            .map(|row| schema.join(&fields(&mut rng, row)).expect("fields of the schema"))
-            .collect();
-        keys.sort();
-        keys.dedup();
-        println!("\n{text}, {} rows", keys.len());
-        println!("  KiB  stored B/row  index B/row   get ns  cold get ns  seek ns  next ns");
-        for kib in [4, 8, 16, 32, 64] {
-            let fs: Arc<dyn Fs> = Arc::new(MemFs::new());
-            let path = Path::new("/000001.sst");
-            let options = TableOptions {
-                block_bytes: kib << 10,
-                schema: Arc::clone(&schema),
-                compression: Compression::Lz4,
-                index_partition_bytes: usize::MAX,
-                filter_bits_per_key: 0,
-                ..TableOptions::default()
-            };
-            // Half of each value repeats: what LZ4 meets in records.
-            let mut writer = TableWriter::create(&fs, path, FileNo(1), options).expect("create");
-            let mut value = [b'.'; 100];
-            for (row, key) in keys.iter().enumerate() {
-                Rng::new(row as u64).fill(&mut value[..50]);
-                let seq = SeqNo(row as u64 * 7919 % rows);
-                writer.add(key, Trailer::new(seq, Kind::Put), &value).expect("add");
-            }
-            writer.finish().expect("finish");
-            let cache = BlockCache::new(1 << 30);
-            let none = BlockCache::new(0);
-            let open = |cache| Arc::new(Table::open(&fs, path, FileNo(1), cache).expect("open"));
-            let (table, cold) = (open(&cache), open(&none));
-            let mut iter = TableIter::new(Arc::clone(&table), IterOptions::default());
-            walk(&mut iter);
-            let get = |table: &Table, count: usize| {
-                let mut rng = Rng::new(2);
-                best(env, count, || {
+    let mut case =
+        |text: &str, fields: &mut dyn FnMut(&mut Rng, u64) -> Vec<FieldValue<'static>>| {
+            let schema = Arc::new(KeySchema::parse("bench", 1, text).expect("a schema"));
+            let mut keys: Vec<Vec<u8>> = (0..rows)
+                .map(|row| schema.join(&fields(&mut rng, row)).expect("fields of the schema"))
+                .collect();
+            keys.sort();
+            keys.dedup();
+            println!("\n{text}, {} rows", keys.len());
+            println!("  KiB  stored B/row  index B/row   get ns  cold get ns  seek ns  next ns");
+            for kib in [4, 8, 16, 32, 64] {
+                let fs: Arc<dyn Fs> = Arc::new(MemFs::new());
+                let path = Path::new("/000001.sst");
+                let options = TableOptions {
+                    block_bytes: kib << 10,
+                    schema: Arc::clone(&schema),
+                    compression: Compression::Lz4,
+                    index_partition_bytes: usize::MAX,
+                    filter_bits_per_key: 0,
+                    ..TableOptions::default()
+                };
+                // Half of each value repeats: what LZ4 meets in records.
+                let mut writer =
+                    TableWriter::create(&fs, path, FileNo(1), options).expect("create");
+                let mut value = [b'.'; 100];
+                for (row, key) in keys.iter().enumerate() {
+                    Rng::new(row as u64).fill(&mut value[..50]);
+                    let seq = SeqNo(row as u64 * 7919 % rows);
+                    writer.add(key, Trailer::new(seq, Kind::Put), &value).expect("add");
+                }
+                writer.finish().expect("finish");
+                let cache = BlockCache::new(1 << 30);
+                let none = BlockCache::new(0);
+                let open =
+                    |cache| Arc::new(Table::open(&fs, path, FileNo(1), cache).expect("open"));
+                let (table, cold) = (open(&cache), open(&none));
+                let mut iter = TableIter::new(Arc::clone(&table), IterOptions::default());
+                walk(&mut iter);
+                let get = |table: &Table, count: usize| {
+                    let mut rng = Rng::new(2);
+                    best(env, count, || {
+                        let mut sum = 0;
+                        for _ in 0..count {
+                            let key = &keys[rng.below(keys.len() as u64) as usize];
+                            let found = table.get(key, filter_hash(key), Trailer::seek(SeqNo::MAX));
+                            sum += found.expect("get").map_or(0, |(trailer, _)| trailer.0);
+                        }
+                        sum
+                    })
+                };
+                let warm = get(&table, 200_000);
+                let unread = get(&cold, 10_000);
+                let mut rng = Rng::new(3);
+                let seek = best(env, 200_000, || {
                     let mut sum = 0;
-                    for _ in 0..count {
+                    for _ in 0..200_000 {
                         let key = &keys[rng.below(keys.len() as u64) as usize];
-                        let found = table.get(key, filter_hash(key), Trailer::seek(SeqNo::MAX));
-                        sum += found.expect("get").map_or(0, |(trailer, _)| trailer.0);
+                        sum += u64::from(iter.seek(key, Trailer::seek(SeqNo::MAX)).expect("seek"));
+                        sum += iter.key().len() as u64;
                     }
                     sum
-                })
-            };
-            let warm = get(&table, 200_000);
-            let unread = get(&cold, 10_000);
-            let mut rng = Rng::new(3);
-            let seek = best(env, 200_000, || {
-                let mut sum = 0;
-                for _ in 0..200_000 {
-                    let key = &keys[rng.below(keys.len() as u64) as usize];
-                    sum += u64::from(iter.seek(key, Trailer::seek(SeqNo::MAX)).expect("seek"));
-                    sum += iter.key().len() as u64;
-                }
-                sum
-            });
-            let next = best(env, keys.len(), || {
-                let (mut sum, mut on) = (0, iter.seek_to_first().expect("seek"));
-                while on {
-                    sum += iter.key().len() as u64;
-                    on = iter.next().expect("next");
-                }
-                sum
-            });
-            let count = keys.len() as f64;
-            println!(
-                "  {kib:>3}  {:>12.2}  {:>11.3}  {warm:>7.0}  {unread:>11.0}  {seek:>7.0}  {next:>7.1}",
-                table.properties().data_bytes as f64 / count,
-                table.pinned_bytes() as f64 / count,
-            );
-        }
-    };
+                });
+                let next = best(env, keys.len(), || {
+                    let (mut sum, mut on) = (0, iter.seek_to_first().expect("seek"));
+                    while on {
+                        sum += iter.key().len() as u64;
+                        on = iter.next().expect("next");
+                    }
+                    sum
+                });
+                let count = keys.len() as f64;
+                println!(
+                    "  {kib:>3}  {:>12.2}  {:>11.3}  {warm:>7.0}  {unread:>11.0}  {seek:>7.0}  {next:>7.1}",
+                    table.properties().data_bytes as f64 / count,
+                    table.pinned_bytes() as f64 / count,
+                );
+            }
+        };
     let text = |text: String| Bytes(text.into_bytes().into());
     case("tenant escaped, ts u64 desc", &mut |rng, row| {
         let tenant = format!("tenant-{:05}", rng.below(1 + rows / 2000));
