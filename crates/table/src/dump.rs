@@ -6,10 +6,13 @@ use std::{collections::BTreeMap, fmt::Write};
 use sluice_base::{Result, Trailer};
 
 use crate::{
+    field_stats::FieldBounds,
     format::{block_kind, role},
+    index::Index,
     layout::Layout,
     schema::hex,
     table::{Table, read_payload},
+    two_level::{IndexWalker, PartitionSource},
 };
 
 /// What a dump shows besides footer and properties.
@@ -28,7 +31,7 @@ impl Table {
         // Writing to a String cannot fail.
         let _ = self.dump_head(&mut out);
         if options.blocks {
-            let _ = self.dump_blocks(&mut out);
+            self.dump_blocks(&mut out)?;
         }
         if options.columns {
             self.dump_columns(&mut out)?;
@@ -44,6 +47,10 @@ impl Table {
             [("filter", footer.filter), ("index", footer.index), ("properties", footer.properties)]
         {
             writeln!(out, "  {name}: offset {}, {} bytes", handle.offset, handle.bytes)?;
+        }
+        if self.index_partitions() > 0 {
+            let (partitions, bytes) = (self.index_partitions(), properties.partition_bytes);
+            writeln!(out, "  index: two levels, {partitions} partitions of {bytes} bytes")?;
         }
         let schema = self.schema();
         writeln!(
@@ -80,23 +87,55 @@ impl Table {
             let probes = filter.probes();
             writeln!(out, "filter: blocked bloom, {probes} probes, {bits:.2} bits per key")?;
         }
+        if properties.prefix_filter_bytes > 0 {
+            let (fields, bytes) = (properties.prefix_filter_fields, properties.prefix_filter_bytes);
+            writeln!(out, "filter of prefixes: first {fields} fields, {bytes} bytes")?;
+        }
         writeln!(out, "pinned: {} bytes", self.pinned_bytes())
     }
 
-    fn dump_blocks(&self, out: &mut String) -> std::fmt::Result {
-        writeln!(out, "blocks:")?;
-        for at in 0..self.index().blocks() {
-            let (handle, stats) = (self.index().handle(at), self.index().stats(at));
-            let (separator, _) = self.index().separator(at);
-            writeln!(
-                out,
-                "  {at}: offset {}, {} bytes, {} rows, {} tombstones, separator \"{}\"",
-                handle.offset,
-                handle.bytes,
-                stats.rows,
-                stats.tombstones,
-                separator.escape_ascii()
-            )?;
+    fn dump_blocks(&self, out: &mut String) -> Result<()> {
+        let mut walker = IndexWalker::new(PartitionSource::Peek);
+        let _ = writeln!(out, "blocks:");
+        for at in 0..self.blocks() {
+            let (index, row) = walker.locate(self, at)?;
+            let _ = self.dump_block(at, index, row, out);
+        }
+        Ok(())
+    }
+
+    fn dump_block(
+        &self,
+        at: usize,
+        index: &Index,
+        row: usize,
+        out: &mut String,
+    ) -> std::fmt::Result {
+        let (handle, stats) = (index.handle(row), index.stats(row));
+        let (separator, _) = index.separator(row);
+        writeln!(
+            out,
+            "  {at}: offset {}, {} bytes, {} rows, {} tombstones, separator \"{}\"",
+            handle.offset,
+            handle.bytes,
+            stats.rows,
+            stats.tombstones,
+            separator.escape_ascii()
+        )?;
+        if stats.exceptions > 0 {
+            writeln!(out, "    exceptions: {}", stats.exceptions)?;
+        }
+        for (field, of) in self.properties().schema.fields.iter().enumerate() {
+            match index.field_bounds(row, field) {
+                Some(FieldBounds::Numbers(min, max)) => {
+                    writeln!(out, "    {}: {min:#x} to {max:#x}", of.name)?;
+                }
+                Some(FieldBounds::Strings(min, max)) => {
+                    let (min, max) = (min.escape_ascii(), max.escape_ascii());
+                    writeln!(out, "    {}: \"{min}\" to \"{max}\"", of.name)?;
+                }
+                None => {}
+            }
         }
         Ok(())
     }
@@ -104,8 +143,9 @@ impl Table {
     fn dump_columns(&self, out: &mut String) -> Result<()> {
         let mut columns: BTreeMap<u8, u64> = BTreeMap::new();
         let (mut raw, mut heads) = (0u64, 0u64);
-        for at in 0..self.index().blocks() {
-            let handle = self.index().handle(at);
+        let mut walker = IndexWalker::new(PartitionSource::Peek);
+        for at in 0..self.blocks() {
+            let handle = walker.handle(self, at)?;
             let payload = read_payload(self.file(), self.path(), handle)?;
             let layout = Layout::parse(&payload, block_kind::DATA)
                 .map_err(|fault| fault.at(self.path(), handle.offset))?;

@@ -6,6 +6,11 @@
 //! The key lies in a buffer of the iterator's own, of which a move rewrites only the suffix; under a
 //! key schema of several fields it is built when it is asked for first. The value is borrowed from
 //! the block, and not touched before it is asked for.
+//!
+//! With a predicate the iterator is one over the entries that match, as if there were no others:
+//! `selection` says which rows those are, and which blocks need not be loaded.
+
+mod selected;
 
 use std::{
     cell::{Cell, OnceCell},
@@ -14,7 +19,15 @@ use std::{
 
 use sluice_base::{Result, Trailer};
 
-use crate::{block::Block, column::KeyCursor, readahead::Readahead, table::Table};
+use crate::{
+    block::Block,
+    column::KeyCursor,
+    predicate::KeyPredicate,
+    readahead::Readahead,
+    selection::{Selection, SkipCounters},
+    table::Table,
+    two_level::{IndexWalker, PartitionSource},
+};
 
 /// How an iterator reads blocks.
 #[derive(Debug, Clone)]
@@ -24,18 +37,37 @@ pub struct IterOptions {
     pub fill_cache: bool,
     /// Read the file in pieces of this size ahead of a forward walk; 0 reads block by block.
     pub readahead_bytes: usize,
+    /// Show only entries whose key matches.
+    pub predicate: Option<Arc<KeyPredicate>>,
+    /// With a predicate: nobody looks at keys before `lower`, nor at `upper` and behind. The search for
+    /// a match ends there; entries outside may still be shown.
+    pub lower: Option<Arc<[u8]>>,
+    pub upper: Option<Arc<[u8]>>,
+    /// Nobody looks at keys that do not begin so: a table whose filter of prefixes does not know it
+    /// shows nothing.
+    pub prefix: Option<Arc<[u8]>>,
+    /// Where to count what the predicate spared.
+    pub skips: Option<Arc<SkipCounters>>,
 }
 
 impl IterOptions {
     /// For compaction inputs: 256 KiB reads, nothing enters the cache.
     pub fn sequential() -> IterOptions {
-        IterOptions { fill_cache: false, readahead_bytes: 256 << 10 }
+        IterOptions { fill_cache: false, readahead_bytes: 256 << 10, ..IterOptions::default() }
     }
 }
 
 impl Default for IterOptions {
     fn default() -> Self {
-        IterOptions { fill_cache: true, readahead_bytes: 0 }
+        IterOptions {
+            fill_cache: true,
+            readahead_bytes: 0,
+            predicate: None,
+            lower: None,
+            upper: None,
+            prefix: None,
+            skips: None,
+        }
     }
 }
 
@@ -55,6 +87,16 @@ pub struct TableIter {
     fields: bool,
     cursor: KeyCursor,
     late: LateKey,
+    /// With a predicate: which rows are shown.
+    selection: Option<Box<Selection>>,
+    /// Nothing is there to be shown: nothing is read.
+    nothing: bool,
+    /// With a predicate: the range of keys, and the blocks that can hold them, once they were looked
+    /// for.
+    lower: Option<Arc<[u8]>>,
+    upper: Option<Arc<[u8]>>,
+    blocks: Option<(usize, usize)>,
+    walker: IndexWalker,
 }
 
 /// The key of a row, built when it is asked for. The buffer is kept from row to row.
@@ -101,8 +143,19 @@ impl LateKey {
 impl TableIter {
     /// An iterator that is nowhere yet.
     pub fn new(table: Arc<Table>, options: IterOptions) -> TableIter {
+        let skips = options.skips.unwrap_or_default();
+        let wanted = options.predicate.as_ref().map(|predicate| predicate.key_prefix());
+        let mut prefixes = wanted.into_iter().chain(options.prefix.as_deref());
+        let absent = prefixes.any(|prefix| !table.may_contain_prefix(prefix));
+        if absent {
+            skips.add_table();
+        }
+        let nothing =
+            absent || options.predicate.as_ref().is_some_and(|predicate| predicate.is_never());
+        let select = |predicate| Box::new(Selection::new(predicate, table.schema(), skips));
         TableIter {
             fields: !table.schema().is_whole_key(),
+            selection: options.predicate.map(select),
             table,
             fill_cache: options.fill_cache,
             readahead: (options.readahead_bytes > 0)
@@ -114,6 +167,14 @@ impl TableIter {
             valid: false,
             cursor: KeyCursor::new(),
             late: LateKey::default(),
+            nothing,
+            lower: options.lower,
+            upper: options.upper,
+            blocks: None,
+            walker: IndexWalker::new(match options.fill_cache {
+                true => PartitionSource::Cache,
+                false => PartitionSource::Peek,
+            }),
         }
     }
 
@@ -157,23 +218,48 @@ impl TableIter {
 
     /// Goes to the first entry.
     pub fn seek_to_first(&mut self) -> Result<bool> {
+        if self.nothing {
+            return Ok(false);
+        }
+        if self.selection.is_some() {
+            return self.select_from(0);
+        }
         self.enter(0)?;
         Ok(self.settle(0))
     }
 
     /// Goes to the last entry.
     pub fn seek_to_last(&mut self) -> Result<bool> {
-        self.enter(self.table.index().blocks() - 1)?;
+        if self.nothing {
+            return Ok(false);
+        }
+        let blocks = self.table.blocks();
+        if self.selection.is_some() {
+            return self.select_before(blocks);
+        }
+        self.enter(blocks - 1)?;
         Ok(self.settle(self.rows - 1))
     }
 
     /// Goes to the first entry at or after (`key`, `trailer`).
     pub fn seek(&mut self, key: &[u8], trailer: Trailer) -> Result<bool> {
+        if self.nothing {
+            return Ok(false);
+        }
+        if self.selection.is_some() {
+            return self.seek_selected(key, trailer);
+        }
         Ok(self.seek_found(key, trailer)?.is_some())
     }
 
     /// Goes to the last entry at or before (`key`, `trailer`).
     pub fn seek_for_prev(&mut self, key: &[u8], trailer: Trailer) -> Result<bool> {
+        if self.nothing {
+            return Ok(false);
+        }
+        if self.selection.is_some() {
+            return self.seek_selected_for_prev(key, trailer);
+        }
         match self.seek_found(key, trailer)? {
             Some(true) if self.trailer() == trailer => Ok(true),
             Some(_) => self.prev(),
@@ -185,7 +271,7 @@ impl TableIter {
     #[inline]
     #[allow(clippy::should_implement_trait, reason = "it moves a cursor; std's yields items")]
     pub fn next(&mut self) -> Result<bool> {
-        if self.valid && self.row + 1 < self.rows {
+        if self.valid && self.row + 1 < self.rows && self.selection.is_none() {
             return Ok(self.settle(self.row + 1));
         }
         self.next_block()
@@ -194,7 +280,7 @@ impl TableIter {
     /// Goes to the entry before.
     #[inline]
     pub fn prev(&mut self) -> Result<bool> {
-        if self.valid && self.row > 0 {
+        if self.valid && self.row > 0 && self.selection.is_none() {
             return Ok(self.settle(self.row - 1));
         }
         self.prev_block()
@@ -203,15 +289,18 @@ impl TableIter {
     /// Goes to the first entry of the next user key, over all older versions of this one.
     pub fn next_key(&mut self) -> Result<bool> {
         while self.valid {
-            let row = match &self.block {
-                Some(block) => block.next_key_row(self.row),
-                None => return Ok(false),
+            let Some(block) = &self.block else { return Ok(false) };
+            let row = block.next_key_row(self.row);
+            let row = match &self.selection {
+                Some(selection) => selection.at_or_after(row).unwrap_or(self.rows),
+                None => row,
             };
             if row < self.rows {
                 return Ok(self.settle(row));
             }
             // The block's end cannot tell: the next block may begin with the same key.
             let before = self.key().to_vec();
+            self.row = self.rows - 1;
             if !self.next_block()? || self.key() != before {
                 return Ok(self.valid);
             }
@@ -222,8 +311,8 @@ impl TableIter {
     /// Seeks, and says whether the entry found has the user key `key`; `None` past the end.
     fn seek_found(&mut self, key: &[u8], trailer: Trailer) -> Result<Option<bool>> {
         self.valid = false;
-        let at = self.table.index().find(key, trailer);
-        if at == self.table.index().blocks() {
+        let at = self.find(key, trailer)?;
+        if at == self.table.blocks() {
             return Ok(None);
         }
         self.enter(at)?;
@@ -234,7 +323,7 @@ impl TableIter {
             return Ok(Some(equal));
         }
         // Between this block's last entry and its separator.
-        if at + 1 == self.table.index().blocks() {
+        if at + 1 == self.table.blocks() {
             return Ok(None);
         }
         self.enter(at + 1)?;
@@ -242,9 +331,16 @@ impl TableIter {
         Ok(Some(false))
     }
 
+    /// The next entry is not the next row.
     #[cold]
     fn next_block(&mut self) -> Result<bool> {
-        if !self.valid || self.at + 1 == self.table.index().blocks() {
+        if !self.valid {
+            return Ok(false);
+        }
+        if self.selection.is_some() {
+            return self.select_forward(self.row + 1);
+        }
+        if self.at + 1 == self.table.blocks() {
             self.valid = false;
             return Ok(false);
         }
@@ -254,12 +350,24 @@ impl TableIter {
 
     #[cold]
     fn prev_block(&mut self) -> Result<bool> {
-        if !self.valid || self.at == 0 {
+        if !self.valid {
+            return Ok(false);
+        }
+        if self.selection.is_some() {
+            return self.select_backward(self.row);
+        }
+        if self.at == 0 {
             self.valid = false;
             return Ok(false);
         }
         self.enter(self.at - 1)?;
         Ok(self.settle(self.rows - 1))
+    }
+
+    /// The first block that can hold an entry at or after (`key`, `trailer`).
+    #[inline]
+    fn find(&mut self, key: &[u8], trailer: Trailer) -> Result<usize> {
+        self.walker.find(&self.table, key, trailer)
     }
 
     /// Makes `at` the current block. Blocks are never empty.
@@ -269,11 +377,15 @@ impl TableIter {
             return Ok(());
         }
         self.block = None;
+        let handle = self.walker.handle(&self.table, at)?;
         let block = match &mut self.readahead {
-            Some(readahead) => readahead.block(&self.table, at)?,
-            None => self.table.block(at, self.fill_cache)?,
+            Some(readahead) => readahead.block(&self.table, handle)?,
+            None => self.table.block_at(handle, self.fill_cache)?,
         };
         self.rows = block.rows();
+        if let Some(selection) = &mut self.selection {
+            selection.load(&block);
+        }
         self.block = Some(block);
         self.at = at;
         self.cursor.leave_block();

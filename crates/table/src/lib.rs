@@ -59,6 +59,7 @@ mod column;
 mod dump;
 mod envelope;
 mod fault;
+mod field_stats;
 mod filter;
 mod footer;
 pub mod format;
@@ -69,10 +70,13 @@ mod iter;
 mod key_columns;
 mod layout;
 mod output;
+mod predicate;
 mod properties;
 mod readahead;
 mod schema;
+mod selection;
 mod table;
+mod two_level;
 mod verify;
 mod writer;
 
@@ -82,11 +86,13 @@ pub use envelope::Compression;
 pub use filter::filter_hash;
 pub use index::BlockStats;
 pub use iter::{IterOptions, TableIter};
+pub use predicate::{FieldRef, KeyPredicate};
 pub use properties::Properties;
 pub use schema::{
     FieldType, FieldValue, IntWidth, KeySchema, KeySchemaBuilder, SCHEMA_FIELDS_MAX, Schema,
     SchemaField,
 };
+pub use selection::{SkipCounters, SkipStats};
 pub use table::{PinnedValue, Table};
 pub use verify::VerifyReport;
 pub use writer::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, TableOptions, TableSummary, TableWriter};

@@ -98,8 +98,42 @@ fn a_block_under_a_key_schema_has_the_bytes_of_the_specification() {
     assert_eq!(table.schema().descriptor(), schema.descriptor());
     table.verify().into_result().unwrap();
     let block = table.properties().data_bytes as usize;
-    expect(&mem.read(PATH).unwrap()[..block], &specification("<!-- golden schema -->"));
+    let file = mem.read(PATH).unwrap();
+    expect(&file[..block], &specification("<!-- golden schema -->"));
+    // The first eight bytes of the footer say where the index is.
+    let footer = &file[file.len() - 80..];
+    let number = |at: usize| u64::from_le_bytes(footer[at..at + 8].try_into().unwrap()) as usize;
+    let index = &file[number(0)..][..number(8)];
+    expect(index, &specification("<!-- golden statistics -->"));
     let dump = table.dump(DumpOptions { blocks: false, columns: true }).unwrap();
     assert!(dump.contains("key schema: events version 1 (tenant escaped, ts u64 desc, rest)"));
     assert!(dump.contains("  key ts: ") && dump.contains("  exception: "), "{dump}");
+}
+
+#[test]
+fn a_top_index_has_the_bytes_of_the_specification() {
+    let (mem, fs) = mem_fs();
+    let schema = KeySchema::parse("pairs", 1, "a u8, b fixed 1").unwrap();
+    let entries: Vec<_> =
+        (1..=6u8).map(|n| put(&[n, b'a' + n], u64::from(n), &[b'.'; 200])).collect();
+    let options = TableOptions {
+        compression: Compression::None,
+        block_bytes: 256,
+        index_partition_bytes: 90,
+        filter_fields: Some(1),
+        schema: Arc::new(schema),
+        ..TableOptions::default()
+    };
+    build(&fs, &entries, options);
+    let table = open(&fs, &BlockCache::new(0)).unwrap();
+    table.verify().into_result().unwrap();
+    assert_eq!((table.blocks(), table.index_partitions()), (6, 3));
+    let file = mem.read(PATH).unwrap();
+    let footer = &file[file.len() - 80..];
+    let number = |at: usize| u64::from_le_bytes(footer[at..at + 8].try_into().unwrap()) as usize;
+    expect(&file[number(0)..][..number(8)], &specification("<!-- golden top -->"));
+    assert_eq!(footer[60..64], [3, 0, 0, 0], "flags");
+    let dump = table.dump(DumpOptions::default()).unwrap();
+    assert!(dump.contains("two levels, 3 partitions"), "{dump}");
+    assert!(dump.contains("filter of prefixes: first 1 fields"), "{dump}");
 }

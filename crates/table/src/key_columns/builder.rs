@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::{ESCAPED_END, strings::Strings};
 use crate::{
     column::{ExceptionsBuilder, GROUPED_ROWS_MAX, encode_groups, encode_integers, integer_width},
+    field_stats::FieldBounds,
     format::{encoding, role},
     layout::LayoutWriter,
     schema::{FieldType, IntWidth, KeySchema, SCHEMA_FIELDS_MAX},
@@ -85,6 +86,30 @@ impl KeyColumnsBuilder {
     /// The words of the bitmap "equals the row before".
     pub fn same_words(&self) -> &[u64] {
         &self.same
+    }
+
+    /// Rows whose keys do not split.
+    pub fn exceptions(&self) -> usize {
+        self.exceptions.len()
+    }
+
+    /// The smallest and the largest of each field, exceptions apart.
+    pub fn bounds(&self) -> impl Iterator<Item = FieldBounds> {
+        let nothing = self.depth_counts[0] == 0;
+        // Behind fields that are the same in all rows a field ascends, as the keys do.
+        let mut ascends = true;
+        self.fields.iter().zip(self.schema.types()).map(move |(field, &of_type)| match field {
+            _ if nothing => FieldBounds::nothing(of_type),
+            FieldBuilder::Numbers { min, max, .. } => {
+                ascends &= min == max;
+                FieldBounds::Numbers(*min, *max)
+            }
+            FieldBuilder::Strings { strings, .. } => {
+                let (min, max) = strings.min_max(ascends).unwrap_or_default();
+                ascends &= strings.is_constant();
+                FieldBounds::of_strings(min, max)
+            }
+        })
     }
 
     /// How many columns it will write.

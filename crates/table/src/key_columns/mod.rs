@@ -30,6 +30,7 @@
 mod builder;
 mod field;
 mod samples;
+mod select;
 mod strings;
 
 use std::cmp::Ordering;

@@ -82,12 +82,31 @@ impl Strings {
         self.runs.push((self.ends.len() - 1) as u32);
     }
 
+    /// The smallest and the largest, which are the first and the last where strings ascend; `None`
+    /// without rows.
+    pub(super) fn min_max(&self, ascends: bool) -> Option<(&[u8], &[u8])> {
+        let last = self.ends.len().checked_sub(1)?;
+        let first = self.get(0);
+        if ascends {
+            return Some((first, self.get(last)));
+        }
+        Some((1..=last).fold((first, first), |(min, max), run| {
+            let string = self.get(run);
+            (min.min(string), max.max(string))
+        }))
+    }
+
+    /// Whether all rows are the same.
+    pub(super) fn is_constant(&self) -> bool {
+        self.ends.len() == 1
+    }
+
     /// About how many bytes the column would have now for so many places; hardly less than it will.
     pub(super) fn encoded_bytes_max(&self, places: usize) -> usize {
         let (pushed, runs) = (self.runs.len().max(1), self.ends.len());
         // Offsets and codes have 2 bytes up to 64 KiB; a dictionary's head has 8.
         let raw = self.raw_bytes * places.max(pushed) / pushed;
-        let prefix = 7 + raw - self.prefix * places.saturating_sub(1).min(raw) + places * 2;
+        let prefix = 7 + raw.saturating_sub(self.prefix * places.saturating_sub(1)) + places * 2;
         let code = usize::from(integer_width(runs.saturating_sub(1) as u64));
         prefix.min(24 + self.bytes.len() + runs * 2 + places * code)
     }
