@@ -54,7 +54,6 @@ mod block;
 mod block_builder;
 mod cache;
 mod column;
-mod dump;
 mod envelope;
 mod fault;
 mod filter;
@@ -63,6 +62,7 @@ pub mod format;
 #[doc(hidden)]
 pub mod fuzzing;
 mod index;
+mod inspect;
 mod iter;
 mod key_columns;
 mod layout;
@@ -75,10 +75,13 @@ mod verify;
 mod writer;
 
 pub use cache::{BlockCache, CacheStats};
-pub use dump::DumpOptions;
 pub use envelope::Compression;
 pub use filter::filter_hash;
 pub use index::BlockStats;
+pub use inspect::{
+    BlockFacts, ColumnFacts, ColumnTotal, ColumnTotals, FilePart, FilterFacts, InspectedRow,
+    Inspection, open_to_inspect,
+};
 pub use iter::{IterOptions, TableIter};
 pub use properties::Properties;
 pub use schema::{

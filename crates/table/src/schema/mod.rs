@@ -11,6 +11,7 @@
 //! its key bytes, is comparing the keys. What splits joins to the same bytes: every field has
 //! exactly one way to be written, and a key that was written otherwise does not split.
 
+mod builtin;
 mod descriptor;
 mod field;
 mod key_schema;
