@@ -43,7 +43,7 @@ use std::{
     sync::Arc,
 };
 
-use sluice_base::{Result, Trailer};
+use sluice_base::{Kind, Result, Trailer};
 
 use crate::{
     column::{Column, KeyCursor},
@@ -148,6 +148,8 @@ pub struct InspectedRow<'a> {
     /// `None` for a key that does not split: it is kept whole.
     pub fields: Option<Vec<FieldValue<'a>>>,
     pub trailer: Trailer,
+    /// The entry deletes its key.
+    pub is_tombstone: bool,
     pub value: &'a [u8],
 }
 
@@ -254,13 +256,14 @@ impl Table {
             let mut cursor = KeyCursor::new();
             for row in 0..block.rows() {
                 block.move_cursor(&mut cursor, row);
-                let key = cursor.key();
+                let (key, trailer) = (cursor.key(), block.trailer(row));
                 let goes_on = each(&InspectedRow {
                     block: at,
                     row,
                     key,
                     fields: self.schema().split(key),
-                    trailer: block.trailer(row),
+                    trailer,
+                    is_tombstone: trailer.kind() == Some(Kind::Delete),
                     value: block.value(row),
                 });
                 if !goes_on {
