@@ -4,6 +4,7 @@
 use crate::{
     Compression, Options, Result,
     manifest::FileName,
+    schemas::Registry,
     version::{self, InternalKey, TableMeta},
 };
 use sluice_base::{Error, FileNo, SeqNo, Trailer};
@@ -14,7 +15,7 @@ use sluice_env::{
         atomic::{AtomicBool, Ordering},
     },
 };
-use sluice_table::{BlockCache, Table};
+use sluice_table::{BlockCache, KeySchema, Table};
 use std::path::{Path, PathBuf};
 
 /// A table of a version, with its file.
@@ -30,6 +31,8 @@ pub(crate) struct TableStore {
     pub fs: Arc<dyn Fs>,
     pub dir: PathBuf,
     pub cache: Arc<BlockCache>,
+    /// The key schemas that tables may be under.
+    pub schemas: Registry,
     /// Files that nothing refers to any more. Deleted by the background, so that the reader that
     /// happened to be the last does no file operation.
     garbage: Mutex<Vec<FileNo>>,
@@ -38,11 +41,18 @@ pub(crate) struct TableStore {
 impl TableStore {
     pub(crate) fn new(fs: Arc<dyn Fs>, dir: &Path, options: &Options) -> Arc<TableStore> {
         let cache = BlockCache::new(options.block_cache_bytes());
-        Arc::new(TableStore { fs, dir: dir.to_owned(), cache, garbage: Mutex::default() })
+        let (dir, schemas, garbage) = (dir.to_owned(), Registry::default(), Mutex::default());
+        Arc::new(TableStore { fs, dir, cache, schemas, garbage })
     }
 
     pub(crate) fn path(&self, file: FileNo) -> PathBuf {
         self.dir.join(FileName::Table(file).to_string())
+    }
+
+    /// The key schema that a table itself says it is under.
+    pub(crate) fn read_schema(&self, file: FileNo) -> Result<KeySchema> {
+        let table = Table::open(&self.fs, &self.path(file), file, &self.cache)?;
+        KeySchema::from_descriptor(table.properties().schema.clone())
     }
 
     /// Queues `file` for deletion.

@@ -86,7 +86,7 @@ pub use iter::{IterOptions, TableIter};
 pub use properties::Properties;
 pub use schema::{
     FieldType, FieldValue, IntWidth, KeySchema, KeySchemaBuilder, SCHEMA_FIELDS_MAX, Schema,
-    SchemaField,
+    SchemaField, SchemaId,
 };
 pub use table::{PinnedValue, Table};
 pub use verify::VerifyReport;

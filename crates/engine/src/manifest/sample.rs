@@ -10,7 +10,8 @@ use sluice_base::{CfId, FileNo, Kind, Level, SeqNo, Trailer};
 use sluice_env::Rng;
 
 use crate::version::{
-    CfCreate, CfEdit, InternalKey, OptionFields, TableMeta, VersionEdit, VersionState,
+    CfCreate, CfEdit, Drain, InternalKey, OptionFields, SchemaDefinition, SchemaMap, TableMeta,
+    VersionEdit, VersionState,
 };
 
 /// A table of `file` from `first` to `last` with sequence numbers from `min` to `max`.
@@ -37,6 +38,21 @@ fn any_options() -> impl Strategy<Value = OptionFields> {
         }
         options
     })
+}
+
+fn any_schema_map() -> impl Strategy<Value = SchemaMap> {
+    vec((vec(any::<u8>(), 0..4), any::<u32>()), 0..5).prop_map(|steps| {
+        let set = |map: SchemaMap, (start, schema): (Vec<u8>, u32)| {
+            map.with(&start, None, schema).unwrap()
+        };
+        steps.into_iter().fold(SchemaMap::default(), set)
+    })
+}
+
+prop_compose! {
+    fn any_drain()(schema: u32, is_paused: bool, tables: u64, bytes: u64) -> Drain {
+        Drain { schema, is_paused, tables, bytes }
+    }
 }
 
 prop_compose! {
@@ -73,6 +89,8 @@ prop_compose! {
         flushed_seq in option::of(0..=SeqNo::MAX.0),
         counters in vec(any::<(u32, i64)>(), 0..3),
         options in option::of(any_options()),
+        schema_map in option::of(any_schema_map()),
+        drains in option::of(vec(any_drain(), 0..3)),
     ) -> CfEdit {
         CfEdit {
             cf: CfId(cf),
@@ -81,6 +99,8 @@ prop_compose! {
             flushed_seq: flushed_seq.map(SeqNo),
             counters,
             options,
+            schema_map,
+            drains,
         }
     }
 }
@@ -91,6 +111,7 @@ prop_compose! {
         epoch: Option<u64>, next_file: Option<u64>, next_cf: Option<u32>, log_first: Option<u64>,
         last_seq in option::of(0..=SeqNo::MAX.0),
         dropped in vec(any::<u32>(), 0..3),
+        schemas in vec((1..u32::MAX, any::<u64>(), vec(any::<u8>(), 0..9)), 0..3),
         created in vec((any::<u32>(), ".{0,9}", any_options()), 0..3),
         cfs in vec(any_cf_edit(), 0..3),
     ) -> VersionEdit {
@@ -100,6 +121,14 @@ prop_compose! {
             next_cf: next_cf.map(CfId),
             last_seq: last_seq.map(SeqNo),
             log_first: log_first.map(FileNo),
+            schemas: schemas
+                .into_iter()
+                .map(|(index, hash, descriptor)| SchemaDefinition {
+                    index,
+                    hash,
+                    descriptor: descriptor.into(),
+                })
+                .collect(),
             dropped: dropped.into_iter().map(CfId).collect(),
             created: created
                 .into_iter()

@@ -126,6 +126,19 @@ impl<T> CfVersion<T> {
         Ok(())
     }
 
+    /// Gives every table the schema that `schema` says, at the opening, before anybody has the
+    /// handles.
+    pub fn set_schemas(&mut self, schema: impl Fn(&TableMeta) -> u32) {
+        for level in &mut self.levels {
+            for handle in Arc::make_mut(level) {
+                let schema = schema(&handle.meta);
+                if schema != handle.meta.schema {
+                    *handle = TableHandle::new(TableMeta { schema, ..handle.meta.clone() });
+                }
+            }
+        }
+    }
+
     /// Takes tables out; one pass over each level that loses any.
     fn remove_all(&mut self, removed: &[(Level, FileNo)]) -> Result<Vec<Arc<TableHandle<T>>>> {
         let mut taken = Vec::with_capacity(removed.len());

@@ -75,7 +75,9 @@ impl<T> VersionState<T> {
     /// 2. family ids are below `next_cf`, names are unique and of legal length;
     /// 3. no file number appears twice in the database, and all are below `next_file`;
     /// 4. no table and no family is ahead of `last_seq`;
-    /// 5. there are numbers left for files.
+    /// 5. there are numbers left for files;
+    /// 6. every key schema that a table, a map or a drain names is defined; a drain is of a schema
+    ///    that no range writes, and the only one of it.
     pub fn check(&self) -> Result<()> {
         if self.next_file.0 > limits::FILE_NO_MAX {
             let text = format!("the next file number is {}", self.next_file.0);
@@ -95,10 +97,28 @@ impl<T> VersionState<T> {
             if cf.flushed_seq > self.last_seq {
                 return Err(context(Error::invalid("flushed beyond the last sequence number")));
             }
+            cf.schema_map.check().map_err(context)?;
+            let known = |index: &u32| *index == 0 || self.schemas.contains_key(index);
+            let in_map = cf.schema_map.ranges().iter().map(|(_, schema)| *schema);
+            let in_drains = cf.drains.iter().map(|drain| drain.schema);
+            if let Some(index) = in_map.chain(in_drains).find(|index| !known(index)) {
+                return Err(context(Error::invalid(format!("key schema {index} is not defined"))));
+            }
+            let mut drained = HashSet::new();
+            for drain in &cf.drains {
+                if !drained.insert(drain.schema) || cf.schema_map.writes(drain.schema) {
+                    let text = format!("key schema {} is drained twice or in use", drain.schema);
+                    return Err(context(Error::invalid(text)));
+                }
+            }
             for (level, table) in cf.version.tables() {
                 let meta = &table.meta;
                 if !files.insert(meta.file) || meta.file >= self.next_file {
                     let text = format!("the number of table {} is not its own", meta.file);
+                    return Err(context(broken(level, text)));
+                }
+                if !known(&meta.schema) {
+                    let text = format!("the key schema of table {} is not defined", meta.file);
                     return Err(context(broken(level, text)));
                 }
                 if meta.max_seq > self.last_seq {

@@ -14,6 +14,7 @@
 mod builtin;
 mod descriptor;
 mod field;
+mod id;
 mod key_schema;
 #[doc(hidden)]
 pub mod sample;
@@ -21,6 +22,7 @@ mod text;
 
 pub use descriptor::{SCHEMA_FIELDS_MAX, Schema, SchemaField};
 pub use field::{FieldType, FieldValue, IntWidth};
+pub use id::SchemaId;
 pub use key_schema::{KeySchema, KeySchemaBuilder};
 
 /// The first bytes of `bytes` for a message.

@@ -1,0 +1,140 @@
+//! What is written under each key schema: counted from the manifest, without opening a table.
+
+use crate::{
+    Db,
+    core::Core,
+    tables::VersionState,
+    version::{CfState, TableMeta},
+};
+use sluice_base::{FileNo, Level};
+use sluice_table::{KeySchema, SchemaId};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// What one column family has under one key schema: see [`Db::schema_usage`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SchemaUsage {
+    /// The column family.
+    pub cf: String,
+    pub id: SchemaId,
+    pub schema: Arc<KeySchema>,
+    /// Key ranges whose new tables are written under it.
+    pub ranges: u64,
+    /// Tables that are there.
+    pub tables: u64,
+    /// Bytes of their files.
+    pub bytes: u64,
+    /// Their entries, tombstones included.
+    pub entries: u64,
+}
+
+/// A table under a key schema: see [`Db::schema_tables`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SchemaTable {
+    /// The column family.
+    pub cf: String,
+    pub level: Level,
+    /// The number in the file's name.
+    pub file: FileNo,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Its entries, tombstones included.
+    pub entries: u64,
+    /// Its first and its last key.
+    pub smallest: Vec<u8>,
+    pub largest: Vec<u8>,
+    pub id: SchemaId,
+}
+
+impl Db {
+    /// What each column family has under each key schema, in the order of the families' ids: those
+    /// that a range or a table is under, and those that are being drained.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use sluicedb::{Db, FlushRequest, KeySchema, Options};
+    /// let db = Db::open(dir.path(), Options::default())?;
+    /// db.put(&db.default_cf(), b"key", b"value")?;
+    /// db.flush(FlushRequest::default())?.wait(None)?;
+    /// db.set_key_schema(&db.default_cf(), KeySchema::parse("events", 1, "day u32, rest")?)?;
+    /// let usage = db.schema_usage();
+    /// let seen: Vec<_> = usage.iter().map(|u| (u.id.name.as_str(), u.ranges, u.tables)).collect();
+    /// assert_eq!(seen, [("whole-key", 0, 1), ("events", 1, 0)]);
+    /// # Ok::<(), sluicedb::Error>(())
+    /// ```
+    pub fn schema_usage(&self) -> Vec<SchemaUsage> {
+        let core = self.core();
+        core.versions.look(|state| state.cfs.values().flat_map(|cf| usage_of(core, cf)).collect())
+    }
+
+    /// Every table under the key schemas called `name`, whatever their version: by family, then from
+    /// level 0 down.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use sluicedb::{Db, FlushRequest, Options};
+    /// let db = Db::open(dir.path(), Options::default())?;
+    /// db.put(&db.default_cf(), b"key", b"value")?;
+    /// db.flush(FlushRequest::default())?.wait(None)?;
+    /// let tables = db.schema_tables("whole-key");
+    /// assert_eq!((tables.len(), &tables[0].smallest[..]), (1, &b"key"[..]));
+    /// # Ok::<(), sluicedb::Error>(())
+    /// ```
+    pub fn schema_tables(&self, name: &str) -> Vec<SchemaTable> {
+        let core = self.core();
+        core.versions.look(|state| tables_under(core, state, name))
+    }
+}
+
+fn usage_of(core: &Core, cf: &CfState<crate::tables::TableFile>) -> Vec<SchemaUsage> {
+    #[derive(Default)]
+    struct Sum {
+        ranges: u64,
+        tables: u64,
+        bytes: u64,
+        entries: u64,
+    }
+    let mut sums: BTreeMap<u32, Sum> = BTreeMap::new();
+    for drain in &cf.drains {
+        sums.entry(drain.schema).or_default();
+    }
+    for (_, schema) in cf.schema_map.ranges() {
+        sums.entry(*schema).or_default().ranges += 1;
+    }
+    for (_, handle) in cf.version.tables() {
+        let sum = sums.entry(handle.meta.schema).or_default();
+        sum.tables += 1;
+        sum.bytes = sum.bytes.saturating_add(handle.meta.bytes);
+        sum.entries = sum.entries.saturating_add(handle.meta.entries);
+    }
+    let usage = |(index, sum): (u32, Sum)| {
+        let schema = core.store.schemas.get(index).ok()?;
+        let Sum { ranges, tables, bytes, entries } = sum;
+        let (cf, id) = (cf.name.clone(), schema.id());
+        Some(SchemaUsage { cf, id, schema, ranges, tables, bytes, entries })
+    };
+    sums.into_iter().filter_map(usage).collect()
+}
+
+fn tables_under(core: &Core, state: &VersionState, name: &str) -> Vec<SchemaTable> {
+    let registry = &core.store.schemas;
+    let indexes = registry.all(|_, schema| schema.name() == name);
+    let mut found = Vec::new();
+    for cf in state.cfs.values() {
+        for (level, handle) in cf.version.tables() {
+            let TableMeta { file, bytes, entries, smallest, largest, schema, .. } = &handle.meta;
+            if let Some(schema) = indexes.get(schema) {
+                found.push(SchemaTable {
+                    cf: cf.name.clone(),
+                    level,
+                    file: *file,
+                    bytes: *bytes,
+                    entries: *entries,
+                    smallest: smallest.key.to_vec(),
+                    largest: largest.key.to_vec(),
+                    id: schema.id(),
+                });
+            }
+        }
+    }
+    found
+}
