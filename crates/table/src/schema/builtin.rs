@@ -20,7 +20,7 @@
 //! A key without a timestamp (an intent beside the versions) does not split. It is kept whole and
 //! sorts before the versions of the same key.
 
-use super::{IntWidth, KeySchema};
+use super::{IntWidth, KeySchema, SchemaId};
 
 /// The public name of the schema that tables call `whole-key`.
 const DEFAULT: &str = "default";
@@ -63,6 +63,13 @@ impl KeySchema {
     }
 }
 
+impl SchemaId {
+    /// As [`KeySchema::public_name`].
+    pub fn public_name(&self) -> &str {
+        if *self == super::Schema::whole_key().id() { DEFAULT } else { &self.name }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,7 +107,7 @@ mod tests {
             .iter()
             .map(|name| {
                 let schema = KeySchema::builtin(name).unwrap();
-                assert_eq!(schema.public_name(), *name);
+                assert_eq!((schema.public_name(), schema.id().public_name()), (*name, *name));
                 let (version, hash) = (schema.version(), schema.descriptor().hash());
                 format!("{name} v{version} {hash:016x} {schema}")
             })
@@ -114,6 +121,7 @@ mod tests {
         );
         // Same fields under another name are another schema.
         let other = KeySchema::parse("default", 1, "key rest").unwrap();
-        assert_ne!(other.descriptor().hash(), KeySchema::whole_key().descriptor().hash());
+        assert_ne!(other.id(), KeySchema::whole_key().id());
+        assert_eq!((other.public_name(), other.id().public_name()), ("default", "default"));
     }
 }
