@@ -388,13 +388,14 @@ impl<'a> Replay<'a> {
             for (sealed, _) in family.sealed.drain(..) {
                 let created = self.options.env.clock.unix_ms();
                 let (store, options) = (&self.store, self.options);
-                let file = self.files.next();
                 let table = &sealed.memtable;
-                let target = TableTarget { file, schema: family.handle.key_schema(), bottom };
+                let (files, schemas) = (&self.files, family.handle.schemas().current());
+                let file = || files.next();
+                let target = TableTarget { file: &file, schemas: &schemas, bottom };
                 let written =
-                    flush::write_memtable(store, options, table, target, &stripes, created)?;
-                bottom &= written.table.is_none();
-                cf_edit.added.extend(written.table.map(|table| (Level(0), table)));
+                    flush::write_memtable(store, options, table, &target, &stripes, created)?;
+                bottom &= written.tables.is_empty();
+                cf_edit.added.extend(written.tables.into_iter().map(|table| (Level(0), table)));
                 for (id, delta) in sealed.memtable.counter_deltas() {
                     let sum: &mut i64 = counters.entry(id).or_default();
                     // Sums wrap, as in memtables: what a damaged or hostile log adds up to must

@@ -4,7 +4,7 @@
 use crate::{
     Compression, Options, Result,
     manifest::FileName,
-    schemas::Registry,
+    schemas::{Registry, WHOLE_KEY},
     version::{self, InternalKey, TableMeta},
 };
 use sluice_base::{Error, FileNo, SeqNo, Trailer};
@@ -105,8 +105,11 @@ impl TableFile {
     #[cold]
     fn open_slow(&self, meta: &TableMeta) -> Result<&Arc<Table>> {
         let path = self.store.path(self.file);
-        let table = Table::open(&self.store.fs, &path, self.file, &self.store.cache)?;
+        let mut table = Table::open(&self.store.fs, &path, self.file, &self.store.cache)?;
         check_identity(&table, meta)?;
+        let schema = self.store.schemas.get(meta.schema)?;
+        check_schema(&table, meta, &schema)?;
+        table.share_schema(&schema);
         Ok(self.opened.get_or_init(|| Arc::new(table)))
     }
 
@@ -152,6 +155,18 @@ fn check_identity(table: &Table, meta: &TableMeta) -> Result<()> {
     let wanted = format!("{wanted}, from {:?} to {:?}", meta.smallest, meta.largest);
     let here = format!("{here}, from {:?} to {:?}", bound(&found.smallest), bound(&found.largest));
     Err(Error::corruption(table.path(), 0, wanted, here))
+}
+
+/// Refuses a table that is not under the key schema that the manifest says. One of index 0 may be
+/// under another: a table of a directory from before ranges that could not be read when the directory
+/// was taken over (`schemas/registry.rs`) and has been put right since.
+fn check_schema(table: &Table, meta: &TableMeta, wanted: &KeySchema) -> Result<()> {
+    let found = &table.properties().schema;
+    if meta.schema == WHOLE_KEY || found == wanted.descriptor() {
+        return Ok(());
+    }
+    let wanted = format!("a table under key schema {}", wanted.id());
+    Err(Error::corruption(table.path(), 0, wanted, format!("one under {}", found.id())))
 }
 
 /// The opened table of a version's handle.

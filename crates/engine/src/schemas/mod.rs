@@ -30,5 +30,5 @@ pub(crate) use drain::{Drains, end_ready, progress};
 pub(crate) use family::FamilySchemas;
 pub use map::SchemaRange;
 pub(crate) use map::{RangeCursor, RangeMap};
-pub(crate) use registry::{Registry, open};
+pub(crate) use registry::{Registry, WHOLE_KEY, open};
 pub use usage::{SchemaTable, SchemaUsage};

@@ -5,13 +5,13 @@ use std::collections::HashSet;
 
 use sluice_base::{Error, Level, Result, limits};
 
-use super::{CfVersion, KeyRange, VersionState, cf_version::l0_is_before};
+use super::{CfVersion, KeyRange, VersionState, cf_version::{depth, l0_is_before}};
 
 impl<T> CfVersion<T> {
     /// Checks, and names the first relation that does not hold:
     /// 1. each table's facts agree ([`super::TableMeta::check`]);
     /// 2. no file number appears twice in the family;
-    /// 3. L0 is in order, newest first;
+    /// 3. L0 is in order, newest first, and as deep as it says;
     /// 4. of two tables of L0 that share a key, one is strictly newer;
     /// 5. L1..L6 are in key order, and no user key is inside two tables of a level;
     /// 6. a level's bytes are the sum of its tables'.
@@ -48,6 +48,10 @@ impl<T> CfVersion<T> {
 
     fn check_l0(&self) -> Result<()> {
         let tables = &self.levels[0];
+        let depth = depth(tables.iter().map(|table| &table.meta));
+        if depth != self.l0_depth {
+            return Err(broken(Level(0), format!("depth {}, not {depth}", self.l0_depth)));
+        }
         for pair in tables.windows(2) {
             let (newer, older) = (&pair[0].meta, &pair[1].meta);
             if !l0_is_before(newer, older) {

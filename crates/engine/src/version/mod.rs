@@ -30,7 +30,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use cf_version::{CfVersion, TableList};
+pub use cf_version::{CfVersion, TableList, depth};
 pub use edit::{CfCreate, CfEdit, SchemaDefinition, VersionEdit};
 pub use options::OptionFields;
 pub use range::KeyRange;

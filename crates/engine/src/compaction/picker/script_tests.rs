@@ -64,6 +64,7 @@ fn run_script(script: &str) -> String {
 struct World {
     version: CfVersion<()>,
     options: PickerOptions,
+    schemas: SchemaMap,
     in_progress: InProgress,
 }
 
@@ -167,6 +168,7 @@ impl World {
             cf: CfId(0),
             version: &self.version,
             options: &self.options,
+            schemas: &self.schemas,
             in_progress: &self.in_progress,
             oldest_snapshot: snapshot.unwrap_or(SeqNo::MAX),
         })

@@ -34,6 +34,7 @@ type Outputs = Vec<(TableMeta, Entries)>;
 struct Tree {
     version: CfVersion<Entries>,
     options: PickerOptions,
+    schemas: SchemaMap,
     in_progress: InProgress,
     /// Compactions and what they will install.
     running: Vec<(Compaction<Entries>, Outputs)>,
@@ -60,6 +61,7 @@ impl Tree {
         Tree {
             version: CfVersion::empty(),
             options,
+            schemas: SchemaMap::default(),
             in_progress: InProgress::new(),
             running: Vec::new(),
             next_file: 1,
@@ -76,6 +78,7 @@ impl Tree {
             cf: CF,
             version: &self.version,
             options: &self.options,
+            schemas: &self.schemas,
             in_progress: &self.in_progress,
             oldest_snapshot: SeqNo(self.next_seq - 1),
         }

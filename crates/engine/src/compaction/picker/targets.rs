@@ -3,7 +3,7 @@
 use sluice_base::Level;
 
 use super::{PickInput, PickerOptions, sum_bytes};
-use crate::version::CfVersion;
+use crate::version::{CfVersion, depth};
 
 const LAST: Level = Level(Level::COUNT as u8 - 1);
 
@@ -63,7 +63,8 @@ impl LevelTargets {
             tables.filter(|table| !input.in_progress.contains(&table.meta))
         };
         let l0_bytes = sum_bytes(idle(Level(0)));
-        let by_count = idle(Level(0)).count() as f64 / input.options.l0_trigger.max(1) as f64;
+        let l0_depth = depth(idle(Level(0)).map(|table| &table.meta));
+        let by_count = l0_depth as f64 / input.options.l0_trigger.max(1) as f64;
         let by_bytes = l0_bytes as f64 / self.of(self.base_level).max(1) as f64;
         let mut scores = vec![(Level(0), by_count.max(by_bytes))];
         for level in (self.base_level.0..LAST.0).map(Level) {
@@ -96,7 +97,7 @@ pub fn pressure<T>(version: &CfVersion<T>, options: &PickerOptions) -> Pressure 
     let base_bytes = version.level_bytes(targets.base_level);
     let mut debt: u128 = 0;
     let mut handed_down: u128 = 0;
-    if l0_files >= options.l0_trigger || l0_bytes >= targets.of(targets.base_level) {
+    if version.l0_depth() >= options.l0_trigger || l0_bytes >= targets.of(targets.base_level) {
         handed_down = u128::from(l0_bytes);
         debt = handed_down + u128::from(base_bytes);
     }
