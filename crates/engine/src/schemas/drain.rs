@@ -18,7 +18,7 @@ use super::api::gone;
 use crate::{
     ColumnFamily, Db, Result,
     core::Core,
-    tables::{TableFile, VersionState},
+    tables::{CfVersion, TableFile, VersionState},
     version::{CfEdit, CfState, Drain},
 };
 use sluice_base::{CfId, Error, ErrorKind};
@@ -138,18 +138,23 @@ impl Db {
     /// Every drain that was begun and not cancelled, by family; those that ended are told of until
     /// the database is closed.
     pub fn drains(&self) -> Vec<DrainStatus> {
+        // Without the versions lock, which a write to the manifest holds. A drain that ends in between
+        // is found in both places: the second says how it ended.
         let core = self.core();
-        core.versions.look(|state| {
-            let running = state
-                .cfs
-                .values()
-                .flat_map(|cf| cf.drains.iter().filter_map(|drain| status(core, cf, drain)));
-            let mut all: Vec<DrainStatus> = running.collect();
-            let drains = core.drains.lock();
-            let ended = drains.ended.iter().filter(|(cf, _)| state.cf(*cf).is_some());
-            all.extend(ended.map(|(_, status)| status.clone()));
-            all
-        })
+        let read_state = core.read_state.load_full();
+        let mut all: Vec<DrainStatus> = Vec::new();
+        for cf in read_state.families() {
+            let drains = cf.family.schemas().drains();
+            let name = cf.family.name();
+            all.extend(drains.iter().filter_map(|drain| status(core, name, &cf.version, drain)));
+        }
+        for (of, status) in &core.drains.lock().ended {
+            if read_state.families().any(|cf| cf.family.id() == *of) {
+                all.retain(|running| (&running.cf, &running.id) != (&status.cf, &status.id));
+                all.push(status.clone());
+            }
+        }
+        all
     }
 
     /// Holds a drain back until [`Db::resume_drain`]; the table that is being rewritten is finished.
@@ -180,17 +185,17 @@ impl Db {
 }
 
 /// What a family has under a schema.
-fn left(cf: &CfState<TableFile>, schema: u32) -> (u64, u64) {
-    let tables = cf.version.tables().filter(|(_, handle)| handle.meta.schema == schema);
+fn left(version: &CfVersion, schema: u32) -> (u64, u64) {
+    let tables = version.tables().filter(|(_, handle)| handle.meta.schema == schema);
     tables.fold((0, 0), |(tables, bytes), (_, handle)| {
         (tables + 1, bytes.saturating_add(handle.meta.bytes))
     })
 }
 
-fn status(core: &Core, cf: &CfState<TableFile>, drain: &Drain) -> Option<DrainStatus> {
-    let (tables_left, bytes_left) = left(cf, drain.schema);
+fn status(core: &Core, cf: &str, version: &CfVersion, drain: &Drain) -> Option<DrainStatus> {
+    let (tables_left, bytes_left) = left(version, drain.schema);
     Some(DrainStatus {
-        cf: cf.name.clone(),
+        cf: cf.to_owned(),
         id: core.store.schemas.get(drain.schema).ok()?.id(),
         state: if drain.is_paused { DrainState::Paused } else { DrainState::Running },
         tables_left,
@@ -223,11 +228,11 @@ fn start(core: &Arc<Core>, cf: &ColumnFamily, id: &SchemaId) -> Result<DrainStat
         })?;
         refuse_written(family, index, id)?;
         if let Some(drain) = family.drains.iter().find(|drain| drain.schema == index) {
-            return Ok(Change::None(status(core, family, drain)));
+            return Ok(Change::None(status(core, &family.name, &family.version, drain)));
         }
-        let (tables, bytes) = left(family, index);
+        let (tables, bytes) = left(&family.version, index);
         let drain = Drain { schema: index, is_paused: false, tables, bytes };
-        let now = status(core, family, &drain);
+        let now = status(core, &family.name, &family.version, &drain);
         begun = now.clone();
         let drains = family.drains.iter().copied().chain([drain]).collect();
         Ok(Change::To(drains, now))
@@ -274,7 +279,7 @@ fn set_paused(
             return Ok(Change::None(None));
         };
         drain.is_paused = is_paused;
-        let now = status(core, family, drain);
+        let now = status(core, &family.name, &family.version, drain);
         Ok(Change::To(drains, now))
     })?;
     core.background.wake_compaction();
@@ -292,7 +297,10 @@ fn cancel(core: &Arc<Core>, cf: &ColumnFamily, id: &SchemaId) -> Result<DrainSta
             return Ok(Change::None(None));
         };
         let drains = family.drains.iter().filter(|other| other.schema != drain.schema);
-        Ok(Change::To(drains.copied().collect(), status(core, family, drain)))
+        Ok(Change::To(
+            drains.copied().collect(),
+            status(core, &family.name, &family.version, drain),
+        ))
     })?;
     let status = outcome.ok_or_else(|| none(cf, id))?;
     core.events.drain_end(&status);
@@ -381,7 +389,7 @@ fn end(core: &Arc<Core>, cf: &ColumnFamily, schema: u32) -> Result<bool> {
         let Some(drain) = drain.filter(|drain| !drain.is_paused) else {
             return Ok(Change::None(None));
         };
-        if left(family, schema).0 > 0 {
+        if left(&family.version, schema).0 > 0 {
             return Ok(Change::None(None));
         }
         if cf.schemas().is_written_by_an_old_map(schema) {
@@ -390,7 +398,7 @@ fn end(core: &Arc<Core>, cf: &ColumnFamily, schema: u32) -> Result<bool> {
         }
         ended = true;
         let rest = family.drains.iter().filter(|other| other.schema != schema);
-        Ok(Change::To(rest.copied().collect(), status(core, family, drain)))
+        Ok(Change::To(rest.copied().collect(), status(core, &family.name, &family.version, drain)))
     })?;
     if let Some(status) = status.filter(|_| ended) {
         sluice_env::probe!("drain: ended");
@@ -407,7 +415,7 @@ pub(crate) fn progress(core: &Core, cf: &ColumnFamily, schema: u32) {
     let status = core.versions.look(|state| {
         let cf = state.cf(cf.id())?;
         let drain = cf.drains.iter().find(|drain| drain.schema == schema)?;
-        status(core, cf, drain)
+        status(core, &cf.name, &cf.version, drain)
     });
     if let Some(status) = status {
         core.events.drain_progress(&status);

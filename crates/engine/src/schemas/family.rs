@@ -64,4 +64,10 @@ impl FamilySchemas {
         inner.retired.retain(|map| map.strong_count() > 0);
         inner.retired.iter().filter_map(Weak::upgrade).any(|map| map.map().writes(schema))
     }
+
+    /// The schemas of maps of before that writers may still have.
+    pub(crate) fn in_old_maps(&self) -> Vec<u32> {
+        let maps: Vec<_> = self.lock().retired.iter().filter_map(Weak::upgrade).collect();
+        maps.iter().flat_map(|map| map.map().ranges().iter().map(|(_, index)| *index)).collect()
+    }
 }

@@ -1,11 +1,7 @@
-//! What is written under each key schema: counted from the manifest, without opening a table.
+//! What is written under each key schema: counted from the version that readers have, without opening
+//! a table and without the versions lock, which a write to the manifest holds.
 
-use crate::{
-    Db,
-    core::Core,
-    tables::VersionState,
-    version::{CfState, TableMeta},
-};
+use crate::{Db, core::Core, read_state::CfState, version::TableMeta};
 use sluice_base::{FileNo, Level};
 use sluice_table::{KeySchema, SchemaId};
 use std::{collections::BTreeMap, sync::Arc};
@@ -47,7 +43,8 @@ pub struct SchemaTable {
 
 impl Db {
     /// What each column family has under each key schema, in the order of the families' ids: those
-    /// that a range or a table is under, and those that are being drained.
+    /// that a range or a table is under, those that are being drained, and those under which a flush or
+    /// a compaction may still bring a table that began before the schema was replaced.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -63,7 +60,9 @@ impl Db {
     /// ```
     pub fn schema_usage(&self) -> Vec<SchemaUsage> {
         let core = self.core();
-        core.versions.look(|state| state.cfs.values().flat_map(|cf| usage_of(core, cf)).collect())
+        // Each family by itself: a change may come between two of them.
+        let read_state = core.read_state.load_full();
+        read_state.families().flat_map(|cf| usage_of(core, cf)).collect()
     }
 
     /// Every table under the key schemas called `name`, whatever their version: by family, then from
@@ -81,11 +80,14 @@ impl Db {
     /// ```
     pub fn schema_tables(&self, name: &str) -> Vec<SchemaTable> {
         let core = self.core();
-        core.versions.look(|state| tables_under(core, state, name))
+        let read_state = core.read_state.load_full();
+        let registry = &core.store.schemas;
+        let indexes = registry.all(|_, schema| schema.name() == name);
+        read_state.families().flat_map(|cf| tables_under(&indexes, cf)).collect()
     }
 }
 
-fn usage_of(core: &Core, cf: &CfState<crate::tables::TableFile>) -> Vec<SchemaUsage> {
+fn usage_of(core: &Core, cf: &CfState) -> Vec<SchemaUsage> {
     #[derive(Default)]
     struct Sum {
         ranges: u64,
@@ -94,10 +96,14 @@ fn usage_of(core: &Core, cf: &CfState<crate::tables::TableFile>) -> Vec<SchemaUs
         entries: u64,
     }
     let mut sums: BTreeMap<u32, Sum> = BTreeMap::new();
-    for drain in &cf.drains {
+    let schemas = cf.family.schemas();
+    for drain in schemas.drains() {
         sums.entry(drain.schema).or_default();
     }
-    for (_, schema) in cf.schema_map.ranges() {
+    for schema in schemas.in_old_maps() {
+        sums.entry(schema).or_default();
+    }
+    for (_, schema) in schemas.current().map().ranges() {
         sums.entry(*schema).or_default().ranges += 1;
     }
     for (_, handle) in cf.version.tables() {
@@ -109,32 +115,25 @@ fn usage_of(core: &Core, cf: &CfState<crate::tables::TableFile>) -> Vec<SchemaUs
     let usage = |(index, sum): (u32, Sum)| {
         let schema = core.store.schemas.get(index).ok()?;
         let Sum { ranges, tables, bytes, entries } = sum;
-        let (cf, id) = (cf.name.clone(), schema.id());
+        let (cf, id) = (cf.family.name().to_owned(), schema.id());
         Some(SchemaUsage { cf, id, schema, ranges, tables, bytes, entries })
     };
     sums.into_iter().filter_map(usage).collect()
 }
 
-fn tables_under(core: &Core, state: &VersionState, name: &str) -> Vec<SchemaTable> {
-    let registry = &core.store.schemas;
-    let indexes = registry.all(|_, schema| schema.name() == name);
-    let mut found = Vec::new();
-    for cf in state.cfs.values() {
-        for (level, handle) in cf.version.tables() {
-            let TableMeta { file, bytes, entries, smallest, largest, schema, .. } = &handle.meta;
-            if let Some(schema) = indexes.get(schema) {
-                found.push(SchemaTable {
-                    cf: cf.name.clone(),
-                    level,
-                    file: *file,
-                    bytes: *bytes,
-                    entries: *entries,
-                    smallest: smallest.key.to_vec(),
-                    largest: largest.key.to_vec(),
-                    id: schema.id(),
-                });
-            }
-        }
-    }
-    found
+fn tables_under(indexes: &BTreeMap<u32, Arc<KeySchema>>, cf: &CfState) -> Vec<SchemaTable> {
+    let table = |(level, handle): (Level, &Arc<crate::tables::TableHandle>)| {
+        let TableMeta { file, bytes, entries, smallest, largest, schema, .. } = &handle.meta;
+        Some(SchemaTable {
+            cf: cf.family.name().to_owned(),
+            level,
+            file: *file,
+            bytes: *bytes,
+            entries: *entries,
+            smallest: smallest.key.to_vec(),
+            largest: largest.key.to_vec(),
+            id: indexes.get(schema)?.id(),
+        })
+    };
+    cf.version.tables().filter_map(table).collect()
 }
