@@ -65,6 +65,22 @@ impl Db {
         read_state.families().flat_map(|cf| usage_of(core, cf)).collect()
     }
 
+    /// Every key schema that this opening of the database has met: those of its manifest, and those
+    /// that were set since. One that nothing is under any more stays until the next opening.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use sluicedb::{Db, KeySchema, Options};
+    /// let db = Db::open(dir.path(), Options::default())?;
+    /// db.set_key_schema(&db.default_cf(), KeySchema::parse("events", 1, "day u32, rest")?)?;
+    /// let known: Vec<_> = db.known_schemas().iter().map(|schema| schema.id().name).collect();
+    /// assert_eq!(known, ["whole-key", "events"]);
+    /// # Ok::<(), sluicedb::Error>(())
+    /// ```
+    pub fn known_schemas(&self) -> Vec<Arc<KeySchema>> {
+        self.core().store.schemas.all(|_, _| true).into_values().collect()
+    }
+
     /// Every table under the key schemas called `name`, whatever their version: by family, then from
     /// level 0 down.
     ///

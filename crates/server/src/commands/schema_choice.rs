@@ -1,6 +1,7 @@
 //! Which key schema a name, a version and fields mean: one that is known, or the next version of it.
 //!
-//! *Known* are the built-in ones and all that a table or a range of this database has. Names of
+//! *Known* are the built-in ones and all that the database has met since it was opened: those of its
+//! tables and ranges, and those drained since. Names of
 //! built-in schemas belong to them: nobody gives one other fields, so what a name says in a manual
 //! is what it says here. Of all others an operator may make the next version at any time, because
 //! every table carries its own fields.
@@ -28,7 +29,7 @@ pub(super) struct Known {
 
 impl Known {
     pub(super) fn of(db: &Db) -> Known {
-        Known::new(db.schema_usage().into_iter().map(|usage| usage.schema))
+        Known::new(db.known_schemas().into_iter())
     }
 
     fn new(used: impl Iterator<Item = Arc<KeySchema>>) -> Known {
