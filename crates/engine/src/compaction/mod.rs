@@ -12,9 +12,9 @@ use crate::{
     core::Core,
     events::CompactionFacts,
     flush::Progress,
-    tables::{CfVersion, TableFile},
     read_state::CfState,
     schemas::{self, RangeMap},
+    tables::{CfVersion, TableFile},
     version::KeyRange,
 };
 use picker::{InProgress, PickInput, PickerOptions, RangePick};
@@ -111,9 +111,8 @@ impl Compactions {
         };
         let jobs = read_state.families().filter_map(|cf| pick(cf, None));
         let job = jobs.max_by(|a, b| a.compaction.score.total_cmp(&b.compaction.score));
-        let is_urgent = |job: &Job| {
-            job.compaction.level == Level(0) && job.compaction.score >= URGENT_SCORE
-        };
+        let is_urgent =
+            |job: &Job| job.compaction.level == Level(0) && job.compaction.score >= URGENT_SCORE;
         let is_drains_turn = match &job {
             None => true,
             Some(job) => *since_drain >= DRAIN_TURN && !is_urgent(job),
@@ -121,7 +120,10 @@ impl Compactions {
         let drain_job = || {
             read_state.families().find_map(|cf| {
                 let drains = cf.family.schemas().drains();
-                drains.iter().filter(|drain| !drain.is_paused).find_map(|d| pick(cf, Some(d.schema)))
+                drains
+                    .iter()
+                    .filter(|drain| !drain.is_paused)
+                    .find_map(|d| pick(cf, Some(d.schema)))
             })
         };
         let job = match is_drains_turn.then(drain_job).flatten() {
@@ -221,8 +223,9 @@ fn picker_options(core: &Core) -> PickerOptions {
 }
 
 /// Bytes that compactions must still read and write until the family is in shape.
-pub(crate) fn debt_bytes(core: &Core, version: &CfVersion) -> u64 {
-    picker::pressure(version, &picker_options(core)).debt_bytes
+pub(crate) fn debt_bytes(core: &Core, cf: &CfState) -> u64 {
+    let schemas = cf.family.schemas().current();
+    picker::pressure(&cf.version, schemas.map(), &picker_options(core)).debt_bytes
 }
 
 /// Compacts what `range` covers of one family, level by level, on the calling thread.
@@ -264,9 +267,11 @@ pub(crate) fn run_one(core: &Arc<Core>) -> Progress {
     if core.reserve.is_given_up() {
         return Progress::Idle; // what room there is belongs to a flush: see reserve.rs
     }
-    let Some(job) = core.compactions.take(core) else {
-        return if schemas::end_ready(core) { Progress::Done } else { Progress::Idle };
-    };
+    // First: under load there is always a compaction to do.
+    if schemas::end_ready(core) {
+        return Progress::Done;
+    }
+    let Some(job) = core.compactions.take(core) else { return Progress::Idle };
     let Job { family, drain, .. } = &job;
     match run(core, &job) {
         Ok(()) => {

@@ -6,7 +6,7 @@
 //! (Dong et al., CIDR 2017) does it:
 //!
 //! ```text
-//!   L0   flushed tables, newest first          score = tables / 4, or bytes / target of the base
+//!   L0   flushed tables, newest first          score = depth / 4, or bytes / target of the base
 //!    │      (L1, L2 … empty)
 //!   Lb   base level: 256 MiB at most           score = bytes / target
 //!   …    each level ten times the one above
@@ -54,7 +54,7 @@ use crate::version::{CfEdit, CfVersion, KeyRange, SchemaMap, TableHandle, TableM
 /// What the picker may be told. One set a column family.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PickerOptions {
-    /// L0 is compacted from this many tables on.
+    /// L0 is compacted from this depth on, or from this many tables for each range of schemas.
     pub l0_trigger: usize,
     /// Most bytes the base level aims at.
     pub level_base_bytes: u64,
@@ -121,7 +121,7 @@ pub enum CompactionKind {
 /// Why a compaction was picked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CompactionReason {
-    /// L0 has too many tables or bytes.
+    /// L0 is too deep, or has too many bytes.
     L0Full,
     /// The level is over its target.
     LevelFull,

@@ -24,6 +24,9 @@ mod map;
 mod registry;
 mod usage;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use api::of_new_family;
 pub use drain::{DrainState, DrainStatus};
 pub(crate) use drain::{Drains, end_ready, progress};

@@ -5,7 +5,10 @@ use std::collections::HashSet;
 
 use sluice_base::{Error, Level, Result, limits};
 
-use super::{CfVersion, KeyRange, VersionState, cf_version::{depth, l0_is_before}};
+use super::{
+    CfVersion, KeyRange, VersionState,
+    cf_version::{depth, l0_is_before},
+};
 
 impl<T> CfVersion<T> {
     /// Checks, and names the first relation that does not hold:

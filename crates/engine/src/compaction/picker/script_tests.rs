@@ -114,7 +114,7 @@ impl World {
             }
             "targets" => self.targets(),
             "pressure" => {
-                let pressure = pressure(&self.version, &self.options);
+                let pressure = pressure(&self.version, &self.schemas, &self.options);
                 let Pressure { l0_files, l0_bytes, base_level, debt_bytes } = pressure;
                 let (l0_bytes, debt) = (size(l0_bytes), size(debt_bytes));
                 format!("l0 {l0_files} tables {l0_bytes}, base {base_level}, debt {debt}")

@@ -309,7 +309,7 @@ fn any_load_keeps_invariants_and_reads_and_ends_quiet() {
             for (level, score) in targets.scores(&tree.input()) {
                 assert!(score < 1.0, "{level} is left with score {score}");
             }
-            assert_eq!(pressure(&tree.version, &tree.options).debt_bytes, 0);
+            assert_eq!(pressure(&tree.version, &tree.schemas, &tree.options).debt_bytes, 0);
             match load {
                 Load::Ascending => assert_eq!(tree.written_bytes, 0, "only moves were needed"),
                 Load::Deleting => {
