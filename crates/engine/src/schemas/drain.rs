@@ -24,7 +24,7 @@ use crate::{
 use sluice_base::{CfId, Error, ErrorKind};
 use sluice_env::sync::{Mutex, MutexGuard, PoisonError};
 use sluice_table::SchemaId;
-use std::{collections::VecDeque, sync::Arc};
+use std::{cell::RefCell, collections::VecDeque, sync::Arc};
 
 /// Most drains that have ended and are still told of.
 const ENDED_MAX: usize = 256;
@@ -237,7 +237,6 @@ fn start(core: &Arc<Core>, cf: &ColumnFamily, id: &SchemaId) -> Result<DrainStat
         let drains = family.drains.iter().copied().chain([drain]).collect();
         Ok(Change::To(drains, now))
     })?;
-    core.drains.forget(cf.id(), id);
     if let Some(status) = &begun {
         core.events.drain_begin(status);
     }
@@ -332,26 +331,33 @@ fn change(
 ) -> Result<Option<DrainStatus>> {
     core.check_family(cf)?;
     core.check_open(&core.commit.lock())?;
-    let mut told = None;
+    let told = RefCell::new(None);
     core.versions.apply_if(
         core,
-        |state| match decide(state, family(state, cf)?)? {
-            Change::None(status) => {
-                told = status;
-                Ok(None)
-            }
-            Change::To(drains, status) => {
-                told = status;
-                Ok(Some(CfEdit { drains: Some(drains), ..CfEdit::new(cf.id()) }.into()))
-            }
+        |state| {
+            let (drains, status) = match decide(state, family(state, cf)?)? {
+                Change::None(status) => (None, status),
+                Change::To(drains, status) => (Some(drains), status),
+            };
+            told.replace(status);
+            Ok(drains.map(|drains| CfEdit { drains: Some(drains), ..CfEdit::new(cf.id()) }.into()))
         },
         |versions| {
+            // In this order: whoever looks finds a drain that ends among those that ended, or still
+            // among the others, and one that begins in one place only.
+            match &*told.borrow() {
+                Some(status) if status.state == DrainState::Done => {
+                    core.drains.ended(cf.id(), status.clone());
+                }
+                Some(status) => core.drains.forget(cf.id(), &status.id),
+                None => {}
+            }
             if let Some(family) = versions.state.cf(cf.id()) {
                 cf.schemas().set_drains(family.drains.clone());
             }
         },
     )?;
-    Ok(told)
+    Ok(told.into_inner())
 }
 
 /// Ends the drains that have nothing left to do and nobody to wait for; says whether there was one.
@@ -383,7 +389,6 @@ pub(crate) fn end_ready(core: &Arc<Core>) -> bool {
 }
 
 fn end(core: &Arc<Core>, cf: &ColumnFamily, schema: u32) -> Result<bool> {
-    let mut ended = false;
     let status = change(core, cf, |_, family| {
         let drain = family.drains.iter().find(|drain| drain.schema == schema);
         let Some(drain) = drain.filter(|drain| !drain.is_paused) else {
@@ -396,18 +401,17 @@ fn end(core: &Arc<Core>, cf: &ColumnFamily, schema: u32) -> Result<bool> {
             sluice_env::probe!("drain: waited for a writer that began before");
             return Ok(Change::None(None));
         }
-        ended = true;
         let rest = family.drains.iter().filter(|other| other.schema != schema);
-        Ok(Change::To(rest.copied().collect(), status(core, &family.name, &family.version, drain)))
+        let status = status(core, &family.name, &family.version, drain);
+        let status = status.map(|status| DrainStatus { state: DrainState::Done, ..status });
+        Ok(Change::To(rest.copied().collect(), status))
     })?;
-    if let Some(status) = status.filter(|_| ended) {
+    if let Some(status) = &status {
         sluice_env::probe!("drain: ended");
-        let status = DrainStatus { state: DrainState::Done, ..status };
         core.health.background_ok("drain");
-        core.drains.ended(cf.id(), status.clone());
-        core.events.drain_end(&status);
+        core.events.drain_end(status);
     }
-    Ok(ended)
+    Ok(status.is_some())
 }
 
 /// Tells of a table that a drain rewrote.
