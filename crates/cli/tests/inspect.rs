@@ -10,7 +10,7 @@ use std::sync::Arc;
 use sluice_base::{Kind, Trailer, checksum};
 use sluice_table::{Compression, FieldValue, KeySchema, TableOptions, TableWriter};
 use sluicedb::env::{DiskFs, Fs, Rng};
-use sluicedb::{FileNo, SeqNo};
+use sluicedb::{Db, FileNo, FlushRequest, Options, SeqNo};
 
 /// 40 tenants with 50 moments each, one key that does not split, one deleted.
 fn write_table(path: &Path) {
@@ -165,4 +165,40 @@ fn p12_no_file_makes_it_panic_and_every_refusal_is_a_sentence() {
         let error = refused(&path, &["--blocks", "--rows", "0", "--verify"]);
         assert!(error.contains("000007.sst"), "{error}");
     }
+}
+
+/// The first case of docs/guide/key-schemas.md, which shows what its keys cost.
+#[test]
+fn the_guides_multi_tenant_table_is_a_quarter_smaller_and_its_keys_half_as_large() {
+    let cost = |is_under_schema: bool| {
+        let directory = tempfile::tempdir().unwrap();
+        let db = Db::open(directory.path(), Options::default()).unwrap();
+        let cf = db.default_cf();
+        let text = "table u32, tenant escaped, created u64 desc, id u64";
+        let rows = KeySchema::parse("rows", 1, text).unwrap();
+        if is_under_schema {
+            db.set_key_schema(&cf, rows.clone()).unwrap();
+        }
+        for id in 0..20_000 {
+            let tenant = format!("tenant-{:03}", id % 50);
+            let fields = [
+                FieldValue::Number(7),
+                FieldValue::Bytes(tenant.as_bytes().into()),
+                FieldValue::Number(1_700_000_000_000 + id * 977),
+                FieldValue::Number(id),
+            ];
+            db.put(&cf, &rows.join(&fields).unwrap(), b"row").unwrap();
+        }
+        db.flush(FlushRequest::default()).unwrap().wait(None).unwrap();
+        let name = if is_under_schema { "rows" } else { "whole-key" };
+        let tables = db.schema_tables(name);
+        let path = directory.path().join(format!("{:06}.sst", tables[0].file.0));
+        let text = printed(&path, &[]);
+        let keys = text.lines().filter_map(|line| line.strip_prefix("  key "));
+        let keys = keys.map(|line| line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap());
+        (tables[0].bytes, keys.sum::<u64>())
+    };
+    let (whole, columns) = (cost(false), cost(true));
+    println!("file and key bytes: {whole:?}, {columns:?}");
+    assert!(columns.0 * 4 < whole.0 * 3 && columns.1 * 100 < whole.1 * 55);
 }

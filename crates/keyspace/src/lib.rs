@@ -59,3 +59,8 @@ pub use row::{Head, Repr, Row, ValueType};
 pub use schemas::{FAMILY_SCHEMAS, FamilySchema};
 pub use txn::{Savepoint, Txn};
 pub use watch::WatchList;
+
+/// The examples of the guide compile and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/key-schemas.md")]
+struct KeySchemasGuide;

@@ -96,7 +96,7 @@ impl Drains {
         inner.ended.push_back((cf, status));
     }
 
-    fn forget(&self, cf: CfId, id: &SchemaId) {
+    pub(super) fn forget(&self, cf: CfId, id: &SchemaId) {
         self.lock().ended.retain(|(of, other)| (*of, &other.id) != (cf, id));
     }
 

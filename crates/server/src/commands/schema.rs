@@ -7,6 +7,8 @@
 
 use std::sync::Arc;
 
+use sluicedb::{DrainStatus, KeySchema};
+
 use super::container::{ADMIN, admin_container, help as write_help, row};
 use super::maintenance::answer_from_job;
 use super::memtable_args::families;
@@ -109,67 +111,77 @@ fn drain(call: &mut Call<'_>, args: &Args<'_>) -> CmdResult {
     Known::of(&shared.db).named(&named)?;
     answer_from_job(call, move || {
         let schemas = Known::of(&shared.db).named(&named)?;
-        match action {
+        let drains = match action {
             Action::Start => start_drains(&shared, &named, &schemas)?,
-            Action::Status => {}
+            Action::Status => drains_of(&shared, &schemas),
             Action::Pause | Action::Resume | Action::Cancel => {
-                change_drains(&shared, action, &schemas)?;
+                change_drains(&shared, action, &schemas)?
             }
-        }
-        Ok(report::drains(&shared.db, &schemas))
+        };
+        Ok(report::drains(&drains))
     })
 }
 
-type Schemas = [Arc<sluicedb::KeySchema>];
+type Schemas = [Arc<KeySchema>];
+
+fn drains_of(shared: &Shared, schemas: &Schemas) -> Vec<DrainStatus> {
+    let mut drains = shared.db.drains();
+    drains.retain(|drain| schemas.iter().any(|schema| schema.id() == drain.id));
+    drains
+}
 
 /// Drains every version that no range is written under any more, in every family that has tables of
 /// it. A version that is in use is an error only when it alone was asked for: then there is nothing
 /// else to drain.
-fn start_drains(shared: &Shared, named: &Named, schemas: &Schemas) -> Result<(), CmdError> {
+fn start_drains(
+    shared: &Shared,
+    named: &Named,
+    schemas: &Schemas,
+) -> Result<Vec<DrainStatus>, CmdError> {
     let usage = shared.db.schema_usage();
     let mut in_use = None;
-    let mut drained = false;
+    let mut begun = Vec::new();
     for usage in usage.iter().filter(|usage| schemas.iter().any(|s| s.id() == usage.id)) {
         let Some(cf) = shared.db.column_family(&usage.cf) else { continue };
         if shared.db.key_schemas(&cf).iter().any(|range| range.schema.id() == usage.id) {
             in_use = Some(usage);
             continue;
         }
-        drained = true;
-        shared.db.drain_schema(&cf, &usage.id).map_err(|error| engine_error(&error))?;
+        let status = shared.db.drain_schema(&cf, &usage.id);
+        begun.push(status.map_err(|error| engine_error(&error))?);
         let text = format!("draining {} from column family '{}'", usage.id, usage.cf);
         shared.note(Level::Notice, &text);
     }
     match in_use {
-        Some(usage) if !drained => Err(CmdError::new(format!(
+        Some(usage) if begun.is_empty() => Err(CmdError::new(format!(
             "ERR column family '{}' is written under {} now: SCHEMA SET another key schema for its \
              ranges first, then drain what is left (SCHEMA INFO {} shows the ranges)",
             usage.cf, usage.id, named.name
         ))),
-        _ => Ok(()),
+        _ => Ok(begun),
     }
 }
 
-fn change_drains(shared: &Shared, action: Action, schemas: &Schemas) -> Result<(), CmdError> {
-    let mut found = false;
-    for drain in shared.db.drains() {
-        if schemas.iter().all(|schema| schema.id() != drain.id) {
-            continue;
-        }
+fn change_drains(
+    shared: &Shared,
+    action: Action,
+    schemas: &Schemas,
+) -> Result<Vec<DrainStatus>, CmdError> {
+    let mut changed = Vec::new();
+    for drain in drains_of(shared, schemas) {
         let Some(cf) = shared.db.column_family(&drain.cf) else { continue };
-        found = true;
-        let changed = match action {
+        let status = match action {
             Action::Pause => shared.db.pause_drain(&cf, &drain.id),
             Action::Resume => shared.db.resume_drain(&cf, &drain.id),
             _ => shared.db.cancel_drain(&cf, &drain.id),
         };
-        changed.map_err(|error| engine_error(&error))?;
+        changed.push(status.map_err(|error| engine_error(&error))?);
     }
-    if !found {
+    if changed.is_empty() {
         let name = schemas[0].public_name();
         return Err(CmdError::new(format!("ERR no drain of '{name}' is under way")));
     }
-    Ok(())
+    Ok(changed)
 }
 
 fn help(call: &mut Call<'_>, _: &Args<'_>) -> CmdResult {

@@ -67,11 +67,11 @@ impl Value {
         }
     }
 
-    /// As `redis-cli -3` shows it on a terminal, each line behind a line end.
+    /// As `redis-cli -3` shows it on a terminal, each line with its end, without blanks there.
     pub fn shown(&self) -> String {
         let mut out = String::new();
         self.show(&mut out, 0);
-        out
+        out.lines().map(|line| format!("{}\n", line.trim_end())).collect()
     }
 
     fn show(&self, out: &mut String, indent: usize) {
@@ -83,11 +83,10 @@ impl Value {
             for (index, (key, value)) in items.into_iter().enumerate() {
                 let pad = if index > 0 { indent } else { 0 };
                 out.push_str(&format!("{:pad$}{:>width$}{mark} ", "", index + 1));
-                let mut inner = indent + width + 2;
+                let inner = indent + width + 2;
                 if let Some(key) = key {
                     let mut shown = key.shown();
                     shown.pop();
-                    inner += 4;
                     out.push_str(&format!("{shown} => "));
                     if matches!(value, Value::Array(of) if !of.is_empty())
                         || matches!(value, Value::Map(of) if !of.is_empty())
@@ -125,10 +124,11 @@ fn take(rest: &mut &[u8]) -> Value {
         b':' => Value::Integer(number()),
         b'_' => Value::Null,
         b'$' | b'*' if number() < 0 => Value::Null,
-        b'$' => {
+        b'$' | b'=' => {
             let (bytes, behind) = rest.split_at(number() as usize);
             *rest = &behind[2..];
-            Value::Bulk(bytes.to_vec())
+            // A verbatim string begins with its format: `txt:`.
+            Value::Bulk(bytes[if kind == b'=' { 4 } else { 0 }..].to_vec())
         }
         b'*' => Value::Array((0..number()).map(|_| take(rest)).collect()),
         b'%' => Value::Map((0..number()).map(|_| (take(rest), take(rest))).collect()),
