@@ -104,7 +104,7 @@ fn table(args: &TableArgs, out: &mut impl Write) -> Result<(), Stop> {
             write_head(out, &facts)?;
             let totals = table.inspect_columns()?;
             write_columns(out, &facts, &totals)?;
-            write_blocks(out, &table, args.blocks)?;
+            write_blocks(out, &table, &totals, args.blocks)?;
         }
     }
     if let Some(count) = args.rows {
@@ -128,7 +128,7 @@ fn write_head(out: &mut impl Write, facts: &Inspection) -> io::Result<()> {
     writeln!(out, "table {path}: {} bytes, format {}", facts.file_bytes, facts.format_version)?;
     writeln!(out, "parts:")?;
     for part in &facts.parts {
-        writeln!(out, "  {:<11} at {:<10} {} bytes", part.name, part.offset, part.bytes)?;
+        writeln!(out, "  {:<13} at {:<10} {} bytes", part.name, part.offset, part.bytes)?;
     }
     let schema = &facts.schema;
     writeln!(out, "key schema:")?;
@@ -164,6 +164,14 @@ fn write_head(out: &mut impl Write, facts: &Inspection) -> io::Result<()> {
         )?,
         None => writeln!(out, "  {:<20} none", "filter")?,
     }
+    if properties.prefix_filter_fields > 0 {
+        let fields = properties.prefix_filter_fields;
+        writeln!(out, "  {:<20} on the first {fields} key fields", "prefix filter")?;
+    }
+    match facts.index_partitions {
+        0 => writeln!(out, "  {:<20} one level", "index")?,
+        parts => writeln!(out, "  {:<20} two levels, {parts} parts", "index")?,
+    }
     writeln!(out, "  {:<20} {} bytes", "in memory when open", facts.pinned_bytes)
 }
 
@@ -198,27 +206,27 @@ fn write_columns(
     Ok(())
 }
 
-fn write_blocks(out: &mut impl Write, table: &Table, all: bool) -> Result<(), Stop> {
-    let stats: Vec<_> = (0..table.blocks()).filter_map(|at| table.block_stats(at)).collect();
-    let rows = || stats.iter().map(|stats| stats.rows);
-    let (least, most) = (rows().min().unwrap_or(0), rows().max().unwrap_or(0));
-    // Blocks of a damaged index may claim any number.
-    let sum = rows().fold(0u64, u64::saturating_add);
-    let tombstones = stats.iter().fold(0u64, |sum, stats| sum.saturating_add(stats.tombstones));
+fn write_blocks(
+    out: &mut impl Write,
+    table: &Table,
+    totals: &ColumnTotals,
+    all: bool,
+) -> Result<(), Stop> {
+    let ColumnTotals { blocks, rows, rows_min, rows_max, tombstones, exceptions, .. } = totals;
     writeln!(
         out,
-        "blocks: {}, with {least} to {most} rows, {sum} in all, {tombstones} of them tombstones",
-        stats.len()
+        "blocks: {blocks}, with {rows_min} to {rows_max} rows, {rows} in all; {tombstones} \
+         tombstones, {exceptions} keys that do not split"
     )?;
     if !all {
         return Ok(());
     }
-    for at in 0..table.blocks() {
-        if let Some(block) = table.inspect_block(at)? {
-            writeln!(out, "  {at}: {}", block_line(&block))?;
-        }
-    }
-    Ok(())
+    let mut printed = Ok(());
+    table.for_each_block(|at, block| {
+        printed = writeln!(out, "  {at}: {}", block_line(&block));
+        printed.is_ok()
+    })?;
+    Ok(printed?)
 }
 
 fn block_line(block: &BlockFacts) -> String {
@@ -231,7 +239,14 @@ fn block_line(block: &BlockFacts) -> String {
     if stats.expiry_max > 0 {
         let _ = write!(line, ", expiry {} to {}", stats.expiry_min, stats.expiry_max);
     }
+    if stats.exceptions > 0 {
+        let _ = write!(line, ", {} keys that do not split", stats.exceptions);
+    }
     let _ = write!(line, ", up to {}", shown(&block.separator.0));
+    for range in &block.bounds {
+        let (name, min, max) = (printable(&range.name), value(&range.min), value(&range.max));
+        let _ = write!(line, ", {name} {min} to {max}");
+    }
     line
 }
 
@@ -268,12 +283,9 @@ fn write_row(out: &mut impl Write, schema: &KeySchema, row: &InspectedRow<'_>) -
     write!(out, "  {}.{}", row.block, row.row)?;
     match &row.fields {
         Some(values) => {
-            for (field, value) in schema.descriptor().fields.iter().zip(values) {
+            for (field, field_value) in schema.descriptor().fields.iter().zip(values) {
                 write!(out, " {}=", printable(&field.name))?;
-                match value {
-                    FieldValue::Number(number) => write!(out, "{number}")?,
-                    FieldValue::Bytes(bytes) => write!(out, "{}", shown(bytes))?,
-                }
+                write!(out, "{}", value(field_value))?;
             }
         }
         None => write!(out, " whole key {}", shown(row.key))?,
@@ -281,6 +293,13 @@ fn write_row(out: &mut impl Write, schema: &KeySchema, row: &InspectedRow<'_>) -
     match row.is_tombstone {
         false => writeln!(out, " @{} = {}", row.trailer.seq(), shown(row.value)),
         true => writeln!(out, " @{} deleted", row.trailer.seq()),
+    }
+}
+
+fn value(value: &FieldValue<'_>) -> String {
+    match value {
+        FieldValue::Number(number) => number.to_string(),
+        FieldValue::Bytes(bytes) => shown(bytes),
     }
 }
 

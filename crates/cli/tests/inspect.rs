@@ -78,8 +78,11 @@ fn a_table_is_shown_with_its_schema_columns_blocks_and_rows() {
         "  largest key          \"zz\\x00\\x02odd\"\n",
         "key tenant",
         "key ts",
+        // The statistics of the first block, as numbers of the application.
+        ", tenant \"tenant-00\" to \"tenant-",
+        ", ts 1000 to 1049\n",
         "exception",
-        ", 2001 in all, 1 of them tombstones\n  0: at 0, ",
+        ", 2001 in all; 1 tombstones, 1 keys that do not split\n  0: at 0, ",
         "rows:\n  0.0 tenant=\"tenant-00\" ts=1049 @1 = \"vvvvvvvvvvvvvvvvvvvvvvvvvvvvvv\"\n  \
          0.1 tenant=\"tenant-00\" ts=1048 @2 deleted\n  0.2 tenant=\"tenant-00\" ts=1047 @3 = ",
         " blocks, 2001 entries\n",

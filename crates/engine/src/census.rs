@@ -21,11 +21,15 @@ pub(crate) fn stats(core: &Arc<Core>) -> Stats {
     let segments = core.wal.segments();
     let wal = core.wal.stats();
     let cache = core.store.cache.stats();
+    let skips = core.owner.skips().get();
     let mut stats = Stats {
         memtable_bytes: core.memtable_bytes.get(),
         block_cache_bytes: cache.bytes,
         block_cache_hits: cache.hits,
         block_cache_misses: cache.misses,
+        predicate_blocks_skipped: skips.blocks,
+        predicate_rows_skipped: skips.rows,
+        prefix_tables_skipped: skips.tables,
         wal_bytes: segments.iter().map(|segment| segment.bytes).sum(),
         wal_segments: segments.len() as u64,
         wal_unsynced_bytes: core.wal.unsynced_bytes(),

@@ -3,7 +3,7 @@
 
 use crate::schemas::FamilySchemas;
 use sluice_base::CfId;
-use sluice_table::KeySchema;
+use sluice_table::SkipCounters;
 use std::sync::Arc;
 
 /// A handle on one column family: cheap to clone, valid as long as its [`crate::Db`] is open.
@@ -36,14 +36,19 @@ struct Inner {
 /// can get the same.
 #[derive(Debug, Default)]
 pub(crate) struct DbId {
-    /// Gives the value an address of its own.
-    _size: u8,
+    /// What predicates spared its readers. Here because every family has the way to it.
+    skips: Arc<SkipCounters>,
 }
 
 impl DbId {
     #[inline]
     pub(crate) fn number(self: &Arc<DbId>) -> u64 {
         Arc::as_ptr(self) as u64
+    }
+
+    /// What predicates spared the readers of this database.
+    pub(crate) fn skips(&self) -> &Arc<SkipCounters> {
+        &self.skips
     }
 }
 
@@ -104,6 +109,10 @@ impl ColumnFamily {
     #[inline]
     pub(crate) fn owner(&self) -> u64 {
         self.0.owner.number()
+    }
+
+    pub(crate) fn skips(&self) -> &Arc<SkipCounters> {
+        self.0.owner.skips()
     }
 
     #[cfg(test)]

@@ -80,6 +80,8 @@ pub use sluice_base::{
     CfId, Damage, Error, ErrorKind, FileNo, Level, Position, Result, SeqNo, limits,
 };
 pub use sluice_env as env;
-pub use sluice_table::{FieldType, FieldValue, IntWidth, KeySchema, KeySchemaBuilder, SchemaId};
+pub use sluice_table::{
+    FieldRef, FieldType, FieldValue, IntWidth, KeyPredicate, KeySchema, KeySchemaBuilder, SchemaId,
+};
 pub use stats::{CfFlush, CfStats, Recovery, StallCause, StallStats, Stats};
 pub use view::{Iter, ReadView, Snapshot};

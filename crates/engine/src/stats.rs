@@ -197,6 +197,13 @@ pub struct Stats {
     pub block_cache_hits: u64,
     /// Lookups of a block that had to read it, since the opening.
     pub block_cache_misses: u64,
+    /// Data blocks that readers with a predicate did not load, because the statistics in the table's
+    /// index excluded a match, since the opening.
+    pub predicate_blocks_skipped: u64,
+    /// Rows that such readers met and passed over, since the opening.
+    pub predicate_rows_skipped: u64,
+    /// Tables whose filter of key prefixes spared an iterator the search, since the opening.
+    pub prefix_tables_skipped: u64,
     /// Bytes of indexes and filters held in memory.
     pub table_pinned_bytes: u64,
     /// Live tables, over all families and levels.

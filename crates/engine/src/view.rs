@@ -3,7 +3,7 @@
 use crate::{
     ColumnFamily, ReadOptions, Result, SeqNo,
     core::Core,
-    iter::{Bounds, LevelIter},
+    iter::{Bounds, LevelIter, Selected},
     memtable::MemtableIter,
     read_state::{CfState, ReadState},
     slice::PinnedSlice,
@@ -95,11 +95,26 @@ impl ReadView {
     /// As [`ReadView::get`], for what is read to begin with.
     pub fn iter(&self, cf: &ColumnFamily, options: ReadOptions) -> Result<Iter> {
         let cf_state = self.cf(cf)?;
-        let table_options =
-            IterOptions { fill_cache: !options.skip_cache_fill, ..Default::default() };
-        let bounds = Arc::new(Bounds::new(options.lower, options.upper, options.prefix));
+        let prefix = options.prefix.as_deref().map(Arc::from);
+        let counted = prefix.is_some() || options.predicate.is_some();
+        let mut bounds = Bounds::new(options.lower, options.upper, options.prefix);
+        if let Some(predicate) = &options.predicate {
+            // What matches begins so: tables and memtables are not searched elsewhere.
+            bounds = bounds.within(predicate.key_prefix());
+        }
+        let table_options = IterOptions {
+            fill_cache: !options.skip_cache_fill,
+            prefix,
+            skips: counted.then(|| Arc::clone(cf.skips())),
+            lower: options.predicate.as_ref().and(bounds.lower()).map(Arc::from),
+            upper: options.predicate.as_ref().and(bounds.upper()).map(Arc::from),
+            predicate: options.predicate,
+            ..Default::default()
+        };
+        let bounds = Arc::new(bounds);
         let children = children(cf_state, &bounds, &table_options)?;
-        Ok(Iter { inner: DbIter::new(children, self.seq, bounds) })
+        let inner = DbIter::new(children, self.seq, bounds).keys_only(options.keys_only);
+        Ok(Iter { inner })
     }
 }
 
@@ -147,10 +162,19 @@ fn get_from_tables(
 
 /// The sorted sources of one family, newest first.
 fn children(cf: &CfState, bounds: &Arc<Bounds>, options: &IterOptions) -> Result<Vec<Source>> {
-    let mut children = vec![Source::Memtable(MemtableIter::new(Arc::clone(&cf.active)))];
-    for sealed in &cf.sealed {
-        children.push(Source::Memtable(MemtableIter::new(Arc::clone(&sealed.memtable))));
-    }
+    let memtables = std::iter::once(&cf.active).chain(cf.sealed.iter().map(|s| &s.memtable));
+    let mut children: Vec<Source> = memtables
+        .map(|memtable| {
+            let iter = MemtableIter::new(Arc::clone(memtable));
+            match (&options.predicate, &options.skips) {
+                (Some(predicate), Some(skips)) => {
+                    let (predicate, skips) = (Arc::clone(predicate), Arc::clone(skips));
+                    Source::Selected(Selected::new(iter, predicate, Arc::clone(bounds), skips))
+                }
+                _ => Source::Memtable(iter),
+            }
+        })
+        .collect();
     for handle in cf.version.level(Level(0)) {
         children.push(Source::Table(table_iter(handle, options)?));
     }

@@ -188,6 +188,7 @@ fn options(rng: &mut Rng) -> ReadOptions {
         upper: bound(rng),
         prefix: rng.one_in(6).then(|| format!("k{}", rng.below(2)).into_bytes()),
         skip_cache_fill: rng.one_in(2),
+        ..ReadOptions::default()
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
     format::{block_kind, role},
     key_columns::KeyColumns,
     layout::Layout,
+    predicate::KeyPredicate,
     schema::KeySchema,
 };
 
@@ -116,6 +117,8 @@ impl Block {
     /// Where the value of `row` lies in [`Block::bytes`].
     #[inline]
     pub fn value_range(&self, row: usize) -> (usize, usize) {
+        #[cfg(debug_assertions)]
+        crate::fuzzing::count_value_read();
         self.values.range(&self.bytes, row)
     }
 
@@ -152,6 +155,18 @@ impl Block {
     #[inline(never)]
     fn move_fields(&self, cursor: &mut KeyCursor, row: usize) {
         self.move_cursor(cursor, row);
+    }
+
+    /// Replaces `words` by the rows that match `predicate`, bit r for row r; false when the key is
+    /// one column, which knows no fields.
+    pub fn select(&self, predicate: &KeyPredicate, words: &mut Vec<u64>) -> bool {
+        match &self.keys {
+            Keys::Whole(..) => false,
+            Keys::Fields(columns) => {
+                columns.select(&self.bytes, predicate, words);
+                true
+            }
+        }
     }
 
     /// Whether `row` has the user key of the row before it.

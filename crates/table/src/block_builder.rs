@@ -9,7 +9,8 @@ use sluice_base::{Kind, Trailer};
 
 use crate::{
     column::{PrefixBytesBuilder, encode_bitmap, encode_integers, encode_raw_bytes_head},
-    format::{block_kind, encoding, role},
+    field_stats::FieldBounds,
+    format::{STATISTICS_FIELDS, block_kind, encoding, role},
     key_columns::KeyColumnsBuilder,
     layout::LayoutWriter,
     schema::KeySchema,
@@ -74,6 +75,22 @@ impl BlockBuilder {
 
     pub fn tombstones(&self) -> u64 {
         self.tombstones
+    }
+
+    /// Rows whose keys do not split.
+    pub fn exceptions(&self) -> u64 {
+        match &self.keys {
+            Keys::Whole(_) => 0,
+            Keys::Fields(columns) => columns.exceptions() as u64,
+        }
+    }
+
+    /// The smallest and the largest of each key field; none under a schema of one field.
+    pub fn field_bounds(&self) -> Vec<FieldBounds> {
+        match &self.keys {
+            Keys::Whole(_) => Vec::new(),
+            Keys::Fields(columns) => columns.bounds().take(STATISTICS_FIELDS).collect(),
+        }
     }
 
     pub fn last_key(&self) -> &[u8] {

@@ -1,10 +1,10 @@
-//! The block cache: unpacked, parsed data blocks, bounded in bytes, shared by all tables.
+//! The block cache: unpacked, parsed data blocks and partitions of indexes, bounded in bytes, shared by all tables.
 //!
 //! A thin face over `quick_cache` (a sharded S3-FIFO-like cache). Keys are (table, offset), where
 //! the table's number is given out by the cache when the table is opened: file numbers are unique
 //! only inside one directory, and a cache may serve several databases.
 //!
-//! Holds no index and no filter; tables pin theirs.
+//! Holds no filter, no index of one level and no top of one in two; tables pin theirs.
 
 use std::sync::{
     Arc,
@@ -14,7 +14,7 @@ use std::sync::{
 use foldhash::fast::FixedState;
 use quick_cache::{OptionsBuilder, Weighter, sync::Cache};
 
-use crate::block::Block;
+use crate::{block::Block, index::Index};
 
 /// Expected size of a block, from which the cache sizes its own tables.
 const BLOCK_BYTES_TYPICAL: u64 = 16 << 10;
@@ -29,12 +29,39 @@ struct BlockKey {
     offset: u64,
 }
 
+/// What lies at an offset of a table: always the same of both.
+#[derive(Debug, Clone)]
+enum Cached {
+    Block(Arc<Block>),
+    Partition(Arc<Index>),
+}
+
+impl Cached {
+    #[inline]
+    fn block(self) -> Option<Arc<Block>> {
+        match self {
+            Cached::Block(block) => Some(block),
+            Cached::Partition(_) => None,
+        }
+    }
+
+    fn partition(self) -> Option<Arc<Index>> {
+        match self {
+            Cached::Block(_) => None,
+            Cached::Partition(index) => Some(index),
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Bytes;
 
-impl Weighter<BlockKey, Arc<Block>> for Bytes {
-    fn weight(&self, _: &BlockKey, block: &Arc<Block>) -> u64 {
-        block.memory_bytes() as u64
+impl Weighter<BlockKey, Cached> for Bytes {
+    fn weight(&self, _: &BlockKey, cached: &Cached) -> u64 {
+        match cached {
+            Cached::Block(block) => block.memory_bytes() as u64,
+            Cached::Partition(index) => index.memory_bytes() as u64,
+        }
     }
 }
 
@@ -59,7 +86,7 @@ pub struct CacheStats {
 pub struct BlockCache {
     /// Hashed in the same way in every run: which blocks are dropped decides which reads reach the
     /// disk, and a test that is to repeat itself must read the same. Nobody outside chooses keys.
-    blocks: Cache<BlockKey, Arc<Block>, Bytes, FixedState>,
+    blocks: Cache<BlockKey, Cached, Bytes, FixedState>,
     capacity_bytes: AtomicU64,
     tables: AtomicU64,
     stripes: [Stripe; STRIPES],
@@ -109,6 +136,16 @@ impl BlockCache {
 
     #[inline]
     pub(crate) fn get(&self, table: u64, offset: u64) -> Option<Arc<Block>> {
+        self.counted(table, offset).and_then(Cached::block)
+    }
+
+    /// The partition of an index at `offset`.
+    pub(crate) fn get_partition(&self, table: u64, offset: u64) -> Option<Arc<Index>> {
+        self.counted(table, offset).and_then(Cached::partition)
+    }
+
+    #[inline]
+    fn counted(&self, table: u64, offset: u64) -> Option<Cached> {
         let found = self.blocks.get(&BlockKey { table, offset });
         let stripe = &self.stripes[(offset / BLOCK_BYTES_TYPICAL) as usize % STRIPES];
         let counter = if found.is_some() { &stripe.hits } else { &stripe.misses };
@@ -118,11 +155,19 @@ impl BlockCache {
 
     /// [`BlockCache::get`] for scans: neither counted nor taken for a sign of interest.
     pub(crate) fn peek(&self, table: u64, offset: u64) -> Option<Arc<Block>> {
-        self.blocks.peek(&BlockKey { table, offset })
+        self.blocks.peek(&BlockKey { table, offset }).and_then(Cached::block)
+    }
+
+    pub(crate) fn peek_partition(&self, table: u64, offset: u64) -> Option<Arc<Index>> {
+        self.blocks.peek(&BlockKey { table, offset }).and_then(Cached::partition)
     }
 
     pub(crate) fn insert(&self, table: u64, offset: u64, block: &Arc<Block>) {
-        self.blocks.insert(BlockKey { table, offset }, Arc::clone(block));
+        self.blocks.insert(BlockKey { table, offset }, Cached::Block(Arc::clone(block)));
+    }
+
+    pub(crate) fn insert_partition(&self, table: u64, offset: u64, index: &Arc<Index>) {
+        self.blocks.insert(BlockKey { table, offset }, Cached::Partition(Arc::clone(index)));
     }
 
     /// Drops every block. Readers keep those they hold.

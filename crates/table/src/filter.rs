@@ -18,14 +18,18 @@
 //! One multiplication yields all (at most seven) bit numbers: they lie in different bits of a
 //! product into which every bit of the hash below them went.
 
-use sluice_base::checksum;
+use std::sync::Arc;
 
-use crate::fault::Fault;
+use sluice_base::{Error, Result, checksum};
+
+use crate::{fault::Fault, schema::KeySchema};
 
 const KIND: u8 = 1;
 const HEAD_BYTES: usize = 8;
 const LINE_BYTES: usize = 64;
 const PROBES_MAX: u8 = 7;
+/// Bits a prefix where the table has no filter of keys whose number would do.
+const PREFIX_BITS: u32 = 10;
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The hash of a user key that every table's filter takes: computed once for a lookup, whatever
@@ -106,6 +110,59 @@ impl Filter {
 fn line_of(hash: u64, lines: usize) -> usize {
     // lines < 2^32, so the product stays below 2^64 and the result below `lines`.
     (((hash >> 32) * lines as u64) >> 32) as usize
+}
+
+/// Collects the prefixes made of the first fields of a table's keys, which come in order. Every key
+/// that *begins* with so many fields counts, whether it splits as a whole or not: so a reader who
+/// wants the keys that begin with certain bytes may trust the filter.
+#[derive(Debug)]
+pub struct PrefixFilterBuilder {
+    schema: Arc<KeySchema>,
+    fields: usize,
+    /// Bytes of the prefix of the last key; 0: it had none.
+    end: usize,
+    filter: FilterBuilder,
+}
+
+impl PrefixFilterBuilder {
+    /// Over the first `fields` fields. Refuses a number of fields that the schema does not have, or of
+    /// which the last would be all that is left of the key.
+    pub fn new(schema: &Arc<KeySchema>, fields: u8, bits: u32) -> Result<PrefixFilterBuilder> {
+        let most = schema.delimited_fields();
+        let fields = usize::from(fields);
+        if !(1..=most).contains(&fields) {
+            let text = format!(
+                "a filter on the first {fields} fields of keys of {schema}: 1 to {most} are possible,                  and none where that is 0"
+            );
+            return Err(Error::invalid(text));
+        }
+        let filter = FilterBuilder::new(if bits == 0 { PREFIX_BITS } else { bits });
+        Ok(PrefixFilterBuilder { schema: Arc::clone(schema), fields, end: 0, filter })
+    }
+
+    /// Adds a key that shares its first `shared` bytes with the one before.
+    #[inline]
+    pub fn push(&mut self, key: &[u8], shared: usize) {
+        if self.end == 0 || self.end > shared {
+            self.end = self.schema.prefix_end(key, self.fields).unwrap_or(0);
+            if self.end > 0 {
+                self.filter.push(&key[..self.end]);
+            }
+        }
+    }
+
+    pub fn fields(&self) -> u64 {
+        self.fields as u64
+    }
+
+    pub fn estimated_bytes(&self) -> usize {
+        self.filter.estimated_bytes()
+    }
+
+    /// The payload; `None` when no key begins with so many fields.
+    pub fn encode(&self) -> Option<Vec<u8>> {
+        self.filter.encode()
+    }
 }
 
 /// Collects the hashes of a table's distinct keys.

@@ -6,7 +6,7 @@
 //! 32  properties block  offset u64, bytes u64
 //! 48  schema hash u64
 //! 56  crc32c u32 of the properties payload
-//! 60  flags u32, 0
+//! 60  flags u32: 1 index in two levels, 2 a filter of key prefixes
 //! 64  format version u32
 //! 68  crc32c u32 of bytes 0..68
 //! 72  magic "SLUICSST"
@@ -18,8 +18,9 @@ use sluice_base::checksum;
 
 use crate::{
     fault::Fault,
-    format::{FOOTER_BYTES, FORMAT_VERSION, MAGIC},
+    format::{FOOTER_BYTES, FORMAT_VERSION, MAGIC, footer_flag},
     index::Handle,
+    properties::Properties,
 };
 
 /// A table's footer.
@@ -30,6 +31,18 @@ pub struct Footer {
     pub properties: Handle,
     pub schema_hash: u64,
     pub properties_crc: u32,
+    /// Of [`footer_flag`].
+    pub flags: u32,
+}
+
+/// Where everything before the footer's own blocks lies, which takes the properties to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extents {
+    /// Where the data blocks end and the partitions of the index begin, if there are any.
+    pub data_end: u64,
+    pub partitions_end: u64,
+    /// No bytes: none.
+    pub prefix_filter: Handle,
 }
 
 impl Footer {
@@ -50,6 +63,7 @@ impl Footer {
             out[slot * 8..slot * 8 + 8].copy_from_slice(&number.to_le_bytes());
         }
         out[56..60].copy_from_slice(&self.properties_crc.to_le_bytes());
+        out[60..64].copy_from_slice(&self.flags.to_le_bytes());
         out[64..68].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
         let crc = checksum::crc32c(&out[..68]);
         out[68..72].copy_from_slice(&crc.to_le_bytes());
@@ -78,8 +92,9 @@ impl Footer {
         if version != FORMAT_VERSION {
             return Err(Fault::unsupported(format!("table format version {version}")));
         }
-        if u32_at(bytes, 60) != 0 {
-            return Err(Fault::unsupported(format!("footer flags {:#x}", u32_at(bytes, 60))));
+        let flags = u32_at(bytes, 60);
+        if flags & !(footer_flag::TWO_LEVELS | footer_flag::PREFIX_FILTER) != 0 {
+            return Err(Fault::unsupported(format!("footer flags {flags:#x}")));
         }
         let handle = |at| Handle { offset: u64_at(bytes, at), bytes: u64_at(bytes, at + 8) };
         let footer = Footer {
@@ -88,6 +103,7 @@ impl Footer {
             properties: handle(32),
             schema_hash: u64_at(bytes, 48),
             properties_crc: u32_at(bytes, 56),
+            flags,
         };
         footer.check(file_bytes)?;
         Ok(footer)
@@ -109,9 +125,30 @@ impl Footer {
         ))
     }
 
-    /// Where the data blocks end.
-    pub fn data_end(&self) -> u64 {
-        if self.filter.bytes == 0 { self.index.offset } else { self.filter.offset }
+    /// What lies in front of the blocks that the footer names, back to back: the data, the index's
+    /// partitions, the filter of prefixes. The properties say how long the last two are.
+    pub fn extents(&self, properties: &Properties) -> Result<Extents, Fault> {
+        let end = if self.filter.bytes == 0 { self.index.offset } else { self.filter.offset };
+        let (prefix, partitions) = (properties.prefix_filter_bytes, properties.partition_bytes);
+        let flags = u32::from(partitions > 0) * footer_flag::TWO_LEVELS
+            + u32::from(prefix > 0) * footer_flag::PREFIX_FILTER;
+        if flags != self.flags {
+            let expected = format!("properties of the flags {:#x}", self.flags);
+            return Err(Fault::damaged(expected, format!("of {flags:#x}")));
+        }
+        let partitions_end = end.checked_sub(prefix);
+        let data_end = partitions_end.and_then(|end| end.checked_sub(partitions));
+        match (partitions_end, data_end) {
+            (Some(partitions_end), Some(data_end)) if data_end > 0 => Ok(Extents {
+                data_end,
+                partitions_end,
+                prefix_filter: Handle { offset: partitions_end, bytes: prefix },
+            }),
+            _ => Err(Fault::damaged(
+                format!("partitions and filter of prefixes within {end} bytes"),
+                format!("{partitions} and {prefix} bytes"),
+            )),
+        }
     }
 }
 
@@ -139,6 +176,7 @@ mod tests {
             properties: Handle { offset: 1150, bytes: 300 },
             schema_hash: 0x0123_4567_89ab_cdef,
             properties_crc: 77,
+            flags: 0,
         }
     }
 

@@ -37,10 +37,30 @@ pub const BUNDLE_SHIFT: u8 = 4;
 /// Largest bundle shift a reader accepts.
 pub const BUNDLE_SHIFT_MAX: u8 = 8;
 
+/// What a reader must know of the file besides its version (footer, offset 60).
+pub mod footer_flag {
+    /// The index block is a top index; its partitions lie behind the data.
+    pub const TWO_LEVELS: u32 = 1;
+    /// A filter of key prefixes lies in front of the filter of keys.
+    pub const PREFIX_FILTER: u32 = 2;
+}
+
+/// Unpacked bytes of a partition of a large index, about. An index of more than twice as many is
+/// written in two levels.
+pub const INDEX_PARTITION_BYTES: usize = 64 << 10;
+
+/// How many key fields, from the first, the index has statistics of.
+pub const STATISTICS_FIELDS: usize = 32;
+
+/// What the statistics keep of a string.
+pub const STATISTICS_BYTES: usize = 16;
+
 /// What a block holds (header byte 6).
 pub mod block_kind {
     pub const DATA: u8 = 1;
     pub const INDEX: u8 = 2;
+    /// The upper level of an index in two.
+    pub const TOP_INDEX: u8 = 3;
 }
 
 /// How a column is encoded (directory byte 1).
@@ -89,6 +109,20 @@ pub mod role {
     pub const BLOCK_TOMBSTONES: u8 = 0x86;
     pub const EXPIRY_MIN: u8 = 0x87;
     pub const EXPIRY_MAX: u8 = 0x88;
+    /// Rows whose keys do not split; only under a schema of several fields.
+    pub const BLOCK_EXCEPTIONS: u8 = 0x89;
+    /// Only in a top index: how many data blocks a partition has, and their bytes.
+    pub const PART_BLOCKS: u8 = 0x8a;
+    pub const PART_DATA_BYTES: u8 = 0x8b;
+    /// Statistics of field 0: the smallest, and behind it the largest; two roles a field.
+    pub const FIELD_BOUNDS: u8 = 0xa0;
+
+    /// The roles of the smallest and the largest of key field `field`, which is below
+    /// [`super::STATISTICS_FIELDS`].
+    pub fn field_bounds(field: usize) -> [u8; 2] {
+        let first = FIELD_BOUNDS + 2 * field as u8;
+        [first, first + 1]
+    }
 
     /// A role in words, for dumps and messages.
     pub fn name(role: u8) -> &'static str {
@@ -109,6 +143,10 @@ pub mod role {
             BLOCK_TOMBSTONES => "block_tombstones",
             EXPIRY_MIN => "expiry_min",
             EXPIRY_MAX => "expiry_max",
+            BLOCK_EXCEPTIONS => "block_exceptions",
+            PART_BLOCKS => "part_blocks",
+            PART_DATA_BYTES => "part_data_bytes",
+            FIELD_BOUNDS..0xe0 => "field_bounds",
             _ => "unknown",
         }
     }

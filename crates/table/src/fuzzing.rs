@@ -19,11 +19,30 @@ use crate::{
     layout::Layout,
     properties::Properties,
     schema::{KeySchema, Schema},
+    two_level::TopIndex,
 };
 
 pub mod samples;
 
 pub use crate::schema::sample;
+
+#[cfg(debug_assertions)]
+thread_local! {
+    static VALUES_READ: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// Notes that a block's column of values was read.
+#[cfg(debug_assertions)]
+pub(crate) fn count_value_read() {
+    VALUES_READ.with(|count| count.set(count.get() + 1));
+}
+
+/// How often this thread has read a column of values. In debug builds only: for tests that prove
+/// that a read of keys touches none.
+#[cfg(debug_assertions)]
+pub fn values_read() -> u64 {
+    VALUES_READ.with(std::cell::Cell::get)
+}
 
 /// Most rows that are read one by one: constant columns may claim four billion.
 const ROWS_MAX: usize = 4096;
@@ -32,13 +51,26 @@ const ROWS_MAX: usize = 4096;
 pub fn block(bytes: &[u8]) -> bool {
     let opened = envelope::open(bytes).or_else(|_| envelope::unpack(bytes));
     let payload: Box<[u8]> = bytes.into();
-    let index = Index::parse(payload.clone(), bytes.len() as u64 * 64);
+    let end = bytes.len() as u64 * 64;
+    let parse = |schema: &KeySchema| {
+        let one = Index::parse(payload.clone(), block_kind::INDEX, 0..end, schema);
+        one.or_else(|_| Index::parse(payload.clone(), block_kind::TOP_INDEX, end / 2..end, schema))
+    };
+    let mut index = parse(&KeySchema::whole_key());
+    for text in samples::SCHEMAS {
+        let schema = KeySchema::parse("sample", 1, text).expect("a schema");
+        index = index.or_else(|_| parse(&schema));
+    }
     if let Ok(index) = &index {
         for at in 0..index.blocks().min(ROWS_MAX) {
             let (key, trailer) = index.separator(at);
             let found = index.find(&key, trailer);
             assert!(found <= index.blocks());
-            let _ = (index.handle(at), index.stats(at));
+            let _ = (index.handle(at), index.stats(at), index.part(at));
+            for predicate in samples::predicates() {
+                let _ = index.may_match(at, &predicate);
+            }
+            let _ = index.field_bounds(at, at % 4);
         }
     }
     let filter = Filter::parse(bytes);
@@ -213,11 +245,31 @@ pub fn file(data: &[u8]) {
             on = iter.prev();
         }
     }
+    for predicate in samples::predicates() {
+        let predicate = Some(Arc::new(predicate));
+        let options = IterOptions { predicate, ..IterOptions::default() };
+        let mut iter = TableIter::new(Arc::clone(&table), options);
+        let mut on = iter.seek_to_first();
+        for _ in 0..ROWS_MAX {
+            let Ok(true) = on else { break };
+            let _ = (iter.key(), iter.trailer());
+            on = iter.next();
+        }
+        on = iter.seek_to_last();
+        for _ in 0..ROWS_MAX {
+            let Ok(true) = on else { break };
+            on = iter.prev();
+        }
+        for (key, trailer, _) in keys.iter().take(20) {
+            let _ = iter.seek(key, *trailer);
+            let _ = iter.seek_for_prev(key, *trailer);
+        }
+    }
     keys.push((bytes, Trailer(u64::MAX), 0));
     let mut iter = TableIter::new(Arc::clone(&table), IterOptions::default());
     for (key, trailer, _) in keys.iter().take(ROWS_MAX) {
         let _ = table.get(key, filter_hash(key), *trailer);
-        let _ = table.approximate_offset(key);
+        let _ = (table.approximate_offset(key), table.may_contain_prefix(key));
         if let Ok(true) = iter.seek(key, *trailer) {
             let _ = (iter.key(), iter.value());
             let _ = iter.next_key();
@@ -251,24 +303,51 @@ pub fn repair(bytes: &mut [u8]) {
     for block in [index, filter, properties] {
         repair_block(bytes, block);
     }
+    let mut known = None;
     if let Some(Ok(payload)) = stored(bytes, properties).map(envelope::open) {
         if let Ok(properties) = Properties::decode(&payload) {
+            known = Some(properties.clone());
             let hash = properties.schema.hash().to_le_bytes();
             bytes[footer_at + 48..footer_at + 56].copy_from_slice(&hash);
         }
         let crc = crc32c(&payload).to_le_bytes();
         bytes[footer_at + 56..footer_at + 60].copy_from_slice(&crc);
     }
-    let data_end = if filter.bytes == 0 { index.offset } else { filter.offset };
-    if let Some(Ok(payload)) = stored(bytes, index).map(envelope::open)
-        && let Ok(index) = Index::parse(payload, data_end)
-    {
-        for block in 0..index.blocks() {
-            repair_block(bytes, index.handle(block));
-        }
+    if let Some(properties) = known {
+        repair_body(bytes, index, filter, &properties);
     }
     if let Some(footer) = bytes[footer_at..].first_chunk_mut() {
         repair_footer(footer);
+    }
+}
+
+/// Puts right what lies in front of the blocks that the footer names.
+fn repair_body(bytes: &mut [u8], index: Handle, filter: Handle, properties: &Properties) {
+    let flags = u32::from(properties.partition_bytes > 0)
+        + 2 * u32::from(properties.prefix_filter_bytes > 0);
+    let footer = Footer { index, filter, flags, ..Footer::default() };
+    let Ok(extents) = footer.extents(properties) else { return };
+    repair_block(bytes, extents.prefix_filter);
+    let Ok(schema) = KeySchema::from_descriptor(properties.schema.clone()) else { return };
+    let Some(Ok(payload)) = stored(bytes, index).map(envelope::open) else { return };
+    if properties.partition_bytes == 0 {
+        let data = 0..extents.data_end;
+        if let Ok(index) = Index::parse(payload, block_kind::INDEX, data, &schema) {
+            (0..index.blocks()).for_each(|block| repair_block(bytes, index.handle(block)));
+        }
+        return;
+    }
+    let partitions = extents.data_end..extents.partitions_end;
+    let blocks = properties.data_blocks;
+    let Ok(top) = TopIndex::parse(payload, partitions, blocks, &schema) else { return };
+    for at in 0..top.partitions() {
+        let handle = top.index().handle(at);
+        repair_block(bytes, handle);
+        if let Some(Ok(payload)) = stored(bytes, handle).map(envelope::open)
+            && let Ok(index) = top.parse_partition(at, payload, &schema)
+        {
+            (0..index.blocks()).for_each(|block| repair_block(bytes, index.handle(block)));
+        }
     }
 }
 
@@ -315,19 +394,39 @@ pub fn pieces(bytes: &[u8]) -> Option<Pieces> {
         index_payload = Some(payload); // the last one stays
     }
     let index_payload = index_payload?;
-    out.columns.extend(columns(&index_payload, block_kind::INDEX));
+    for kind in [block_kind::INDEX, block_kind::TOP_INDEX] {
+        out.columns.extend(columns(&index_payload, kind));
+    }
     let properties = envelope::open(stored(bytes, footer.properties)?).ok()?;
     out.ends.push(properties.to_vec());
-    out.ends.push(Properties::decode(&properties).ok()?.schema.encode());
+    let known = Properties::decode(&properties).ok()?;
+    out.ends.push(known.schema.encode());
+    let schema = KeySchema::from_descriptor(known.schema.clone()).ok()?;
     out.ends.push([&properties[..], raw].concat());
     out.ends.push(bytes.to_vec());
-    let index = Index::parse(index_payload, footer.data_end()).ok()?;
-    for at in 0..index.blocks() {
-        let block = stored(bytes, index.handle(at))?;
-        out.blocks.push(block.to_vec());
-        let payload = envelope::open(block).ok()?;
-        out.columns.extend(columns(&payload, block_kind::DATA));
-        out.blocks.push(payload.to_vec());
+    let extents = footer.extents(&known).ok()?;
+    let mut indexes = Vec::new();
+    if known.partition_bytes > 0 {
+        let partitions = extents.data_end..extents.partitions_end;
+        let top = TopIndex::parse(index_payload, partitions, known.data_blocks, &schema).ok()?;
+        for at in 0..top.partitions() {
+            let block = stored(bytes, top.index().handle(at))?;
+            let payload = envelope::open(block).ok()?;
+            out.blocks.push(payload.to_vec());
+            indexes.push(top.parse_partition(at, payload, &schema).ok()?);
+        }
+    } else {
+        let data = 0..extents.data_end;
+        indexes.push(Index::parse(index_payload, block_kind::INDEX, data, &schema).ok()?);
+    }
+    for index in indexes {
+        for at in 0..index.blocks() {
+            let block = stored(bytes, index.handle(at))?;
+            out.blocks.push(block.to_vec());
+            let payload = envelope::open(block).ok()?;
+            out.columns.extend(columns(&payload, block_kind::DATA));
+            out.blocks.push(payload.to_vec());
+        }
     }
     Some(out)
 }

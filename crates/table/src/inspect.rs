@@ -48,12 +48,14 @@ use sluice_base::{Kind, Result, Trailer};
 use crate::{
     column::{Column, KeyCursor},
     envelope,
+    field_stats::FieldBounds,
     format::{BLOCK_TRAILER_BYTES, FOOTER_BYTES, FORMAT_VERSION, block_kind, compression, role},
     index::BlockStats,
     layout::Layout,
     properties::Properties,
-    schema::{FieldValue, KeySchema},
+    schema::{FieldType, FieldValue, KeySchema},
     table::{Table, read_exact},
+    two_level::{IndexWalker, PartitionSource},
 };
 
 /// A stretch of the file.
@@ -84,6 +86,8 @@ pub struct Inspection {
     pub schema_hash: u64,
     pub properties: Properties,
     pub filter: Option<FilterFacts>,
+    /// How many partitions the index has; 0: it has one level.
+    pub index_partitions: usize,
     /// Bytes that stay in memory while the table is open.
     pub pinned_bytes: usize,
 }
@@ -96,6 +100,16 @@ pub struct ColumnFacts {
     pub name: String,
     pub encoding: &'static str,
     pub bytes: u64,
+}
+
+/// What the index says of a key field of a block: where its values lie, rows whose keys do not split
+/// left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldRange {
+    pub name: String,
+    /// Numbers as applications know them. Of bytes: the first 16 of what stands in the key.
+    pub min: FieldValue<'static>,
+    pub max: FieldValue<'static>,
 }
 
 /// One data block.
@@ -111,6 +125,8 @@ pub struct BlockFacts {
     pub stats: BlockStats,
     /// At or behind the last entry, before the first of the next block.
     pub separator: (Vec<u8>, Trailer),
+    /// Of the key fields that the index has statistics of.
+    pub bounds: Vec<FieldRange>,
     pub columns: Vec<ColumnFacts>,
 }
 
@@ -134,6 +150,13 @@ pub struct ColumnTotals {
     pub stored_bytes: u64,
     pub unpacked_bytes: u64,
     pub head_bytes: u64,
+    /// As the index says: rows in all, in the smallest and in the largest block; tombstones; keys that
+    /// do not split.
+    pub rows: u64,
+    pub rows_min: u64,
+    pub rows_max: u64,
+    pub tombstones: u64,
+    pub exceptions: u64,
     /// In the order of their roles: the fields of the key first.
     pub columns: Vec<ColumnTotal>,
 }
@@ -157,17 +180,23 @@ impl Table {
     /// What the open table says of itself. Reads nothing.
     pub fn inspect(&self) -> Inspection {
         let (footer, properties) = (self.footer(), self.properties());
-        let part = |name, offset, bytes| FilePart { name, offset, bytes };
-        let mut parts = vec![part("data", 0, properties.data_bytes)];
-        for (name, handle) in
-            [("filter", footer.filter), ("index", footer.index), ("properties", footer.properties)]
-        {
-            if handle.bytes > 0 {
-                parts.push(part(name, handle.offset, handle.bytes));
+        let (mut parts, mut offset) = (Vec::new(), 0);
+        for (name, bytes) in [
+            ("data", properties.data_bytes),
+            ("index parts", properties.partition_bytes),
+            ("prefix filter", properties.prefix_filter_bytes),
+            ("filter", footer.filter.bytes),
+            ("index", footer.index.bytes),
+            ("properties", footer.properties.bytes),
+        ] {
+            if bytes > 0 {
+                parts.push(FilePart { name, offset, bytes });
             }
+            // The open has checked that there are no gaps and that all of it is in the file.
+            offset += bytes;
         }
         let footer_bytes = FOOTER_BYTES as u64;
-        parts.push(part("footer", self.file_bytes() - footer_bytes, footer_bytes));
+        parts.push(FilePart { name: "footer", offset, bytes: footer_bytes });
         Inspection {
             path: self.path().to_owned(),
             file_bytes: self.file_bytes(),
@@ -180,6 +209,7 @@ impl Table {
                 probes: filter.probes(),
                 bits_per_key: filter.memory_bytes() as f64 * 8.0 / properties.keys.max(1) as f64,
             }),
+            index_partitions: self.index_partitions(),
             pinned_bytes: self.pinned_bytes(),
         }
     }
@@ -189,8 +219,35 @@ impl Table {
     /// # Errors
     /// Damage in the block, named by file and offset; what the system refuses.
     pub fn inspect_block(&self, at: usize) -> Result<Option<BlockFacts>> {
-        let Some(stats) = self.block_stats(at) else { return Ok(None) };
-        let handle = self.index().handle(at);
+        if at >= self.blocks() {
+            return Ok(None);
+        }
+        self.inspect_at(&mut IndexWalker::new(PartitionSource::Peek), at).map(Some)
+    }
+
+    /// Reads all data blocks and shows what they are to `each`, in order, until it returns false.
+    ///
+    /// # Errors
+    /// As [`Table::inspect_block`].
+    pub fn for_each_block(&self, mut each: impl FnMut(usize, BlockFacts) -> bool) -> Result<()> {
+        let mut walker = IndexWalker::new(PartitionSource::Peek);
+        for at in 0..self.blocks() {
+            if !each(at, self.inspect_at(&mut walker, at)?) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn inspect_at(&self, walker: &mut IndexWalker, at: usize) -> Result<BlockFacts> {
+        let (index, row) = walker.locate(self, at)?;
+        let (handle, stats, separator) =
+            (index.handle(row), index.stats(row), index.separator(row));
+        let types = self.schema().types().iter().zip(&self.properties().schema.fields);
+        let bounds = types.enumerate().filter_map(|(number, (of_type, field))| {
+            Some(field_range(&field.name, *of_type, index.field_bounds(row, number)?))
+        });
+        let bounds = bounds.collect();
         let mut stored = vec![0; handle.bytes as usize];
         read_exact(self.file(), self.path(), &mut stored, handle.offset)?;
         let kind = stored.len().checked_sub(BLOCK_TRAILER_BYTES).map(|at| stored[at]);
@@ -201,16 +258,17 @@ impl Table {
         let columns: Vec<ColumnFacts> =
             layout.columns().iter().map(|column| self.column_facts(column)).collect();
         let unpacked_bytes = payload.len() as u64;
-        Ok(Some(BlockFacts {
+        Ok(BlockFacts {
             offset: handle.offset,
             bytes: handle.bytes,
             unpacked_bytes,
             compression: kind.map_or("unknown", compression::name),
             head_bytes: unpacked_bytes - columns.iter().map(|column| column.bytes).sum::<u64>(),
             stats,
-            separator: self.index().separator(at),
+            separator,
+            bounds,
             columns,
-        }))
+        })
     }
 
     fn column_facts(&self, column: &Column) -> ColumnFacts {
@@ -229,11 +287,10 @@ impl Table {
     /// Those of [`Table::inspect_block`], of the first block that has one.
     pub fn inspect_columns(&self) -> Result<ColumnTotals> {
         let mut totals = ColumnTotals::default();
-        for at in 0..self.blocks() {
-            if let Some(block) = self.inspect_block(at)? {
-                totals.add(block);
-            }
-        }
+        self.for_each_block(|_, block| {
+            totals.add(block);
+            true
+        })?;
         totals.columns.sort_by_key(|column| column.role);
         for column in &mut totals.columns {
             column.encodings.sort_by_key(|(name, blocks)| (u64::MAX - blocks, *name));
@@ -251,8 +308,9 @@ impl Table {
         blocks: Range<usize>,
         mut each: impl FnMut(&InspectedRow<'_>) -> bool,
     ) -> Result<()> {
+        let mut walker = IndexWalker::new(PartitionSource::Peek);
         for at in blocks.start..blocks.end.min(self.blocks()) {
-            let block = self.block(at, false)?;
+            let block = self.block_at(walker.handle(self, at)?, false)?;
             let mut cursor = KeyCursor::new();
             for row in 0..block.rows() {
                 block.move_cursor(&mut cursor, row);
@@ -275,6 +333,22 @@ impl Table {
     }
 }
 
+/// The index has what stands in the key: a descending integer is its complement, and the largest first.
+fn field_range(name: &str, of_type: FieldType, bounds: FieldBounds) -> FieldRange {
+    let (min, max) = match (bounds, of_type) {
+        (FieldBounds::Numbers(min, max), FieldType::Uint { width, desc: true }) => {
+            let all = u64::MAX >> (64 - 8 * width.bytes());
+            let turned = |number: u64| FieldValue::Number(all.saturating_sub(number));
+            (turned(max), turned(min))
+        }
+        (FieldBounds::Numbers(min, max), _) => (FieldValue::Number(min), FieldValue::Number(max)),
+        (FieldBounds::Strings(min, max), _) => {
+            (FieldValue::Bytes(min.into_vec().into()), FieldValue::Bytes(max.into_vec().into()))
+        }
+    };
+    FieldRange { name: name.to_owned(), min, max }
+}
+
 impl ColumnTotals {
     fn add(&mut self, block: BlockFacts) {
         self.blocks += 1;
@@ -282,6 +356,13 @@ impl ColumnTotals {
         self.stored_bytes += block.bytes;
         self.unpacked_bytes += block.unpacked_bytes;
         self.head_bytes += block.head_bytes;
+        // A damaged index may claim any number.
+        let rows = block.stats.rows;
+        self.rows_min = if self.blocks == 1 { rows } else { self.rows_min.min(rows) };
+        self.rows_max = self.rows_max.max(rows);
+        self.rows = self.rows.saturating_add(rows);
+        self.tombstones = self.tombstones.saturating_add(block.stats.tombstones);
+        self.exceptions = self.exceptions.saturating_add(block.stats.exceptions);
         for ColumnFacts { role, name, encoding, bytes } in block.columns {
             let known = self.columns.iter().position(|column| column.role == role);
             let index = known.unwrap_or_else(|| {

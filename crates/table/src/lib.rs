@@ -56,6 +56,7 @@ mod cache;
 mod column;
 mod envelope;
 mod fault;
+mod field_stats;
 mod filter;
 mod footer;
 pub mod format;
@@ -67,10 +68,13 @@ mod iter;
 mod key_columns;
 mod layout;
 mod output;
+mod predicate;
 mod properties;
 mod readahead;
 mod schema;
+mod selection;
 mod table;
+mod two_level;
 mod verify;
 mod writer;
 
@@ -79,15 +83,17 @@ pub use envelope::Compression;
 pub use filter::filter_hash;
 pub use index::BlockStats;
 pub use inspect::{
-    BlockFacts, ColumnFacts, ColumnTotal, ColumnTotals, FilePart, FilterFacts, InspectedRow,
-    Inspection, open_to_inspect,
+    BlockFacts, ColumnFacts, ColumnTotal, ColumnTotals, FieldRange, FilePart, FilterFacts,
+    InspectedRow, Inspection, open_to_inspect,
 };
 pub use iter::{IterOptions, TableIter};
+pub use predicate::{FieldRef, KeyPredicate};
 pub use properties::Properties;
 pub use schema::{
     FieldType, FieldValue, IntWidth, KeySchema, KeySchemaBuilder, SCHEMA_FIELDS_MAX, Schema,
     SchemaField, SchemaId,
 };
+pub use selection::{SkipCounters, SkipStats};
 pub use table::{PinnedValue, Table};
 pub use verify::VerifyReport;
 pub use writer::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, TableOptions, TableSummary, TableWriter};

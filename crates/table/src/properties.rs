@@ -46,6 +46,12 @@ pub struct Properties {
     pub created_by: String,
     pub created_for: String,
     pub schema: Schema,
+    /// Bytes of the index's partitions in the file; 0: the index has one level.
+    pub partition_bytes: u64,
+    /// Bytes of the filter of prefixes in the file; 0: there is none.
+    pub prefix_filter_bytes: u64,
+    /// How many key fields such a prefix has.
+    pub prefix_filter_fields: u64,
 }
 
 impl Properties {
@@ -58,7 +64,7 @@ impl Properties {
     pub fn encode(&self) -> Vec<u8> {
         let schema = self.schema.encode();
         let number = |number: u64| Value::Number(number);
-        let mut values = [
+        let mut values = vec![
             ("count.delete", number(self.tombstones)),
             ("count.entries", number(self.entries)),
             ("count.keys", number(self.keys)),
@@ -82,6 +88,16 @@ impl Properties {
             ("seq.max", number(self.seq_max.0)),
             ("seq.min", number(self.seq_min.0)),
         ];
+        // Only where they say something: a table without is one of the first build's.
+        for (name, value) in [
+            ("filter.prefix_bytes", self.prefix_filter_bytes),
+            ("filter.prefix_fields", self.prefix_filter_fields),
+            ("index.partition_bytes", self.partition_bytes),
+        ] {
+            if value > 0 {
+                values.push((name, number(value)));
+            }
+        }
         values.sort_by_key(|(name, _)| *name);
         let mut out = Vec::with_capacity(1024 + self.smallest.0.len() + self.largest.0.len());
         out.extend_from_slice(&(values.len() as u32).to_le_bytes());
@@ -122,6 +138,9 @@ impl Properties {
             created_by: values.text("created.by")?,
             created_for: values.text("created.for")?,
             schema: Schema::decode(values.bytes("schema")?)?,
+            partition_bytes: values.optional("index.partition_bytes")?,
+            prefix_filter_bytes: values.optional("filter.prefix_bytes")?,
+            prefix_filter_fields: values.optional("filter.prefix_fields")?,
         };
         properties.check(values.number("count.put")?)?;
         Ok(properties)
@@ -140,6 +159,8 @@ impl Properties {
             && (1..=self.entries).contains(&self.data_blocks)
             && self.seq_min <= self.seq_max
             && self.seq_max <= SeqNo::MAX
+            && (self.prefix_filter_bytes > 0) == (self.prefix_filter_fields > 0)
+            && self.prefix_filter_fields <= self.schema.fields.len() as u64
             && ordered;
         if holds { Ok(()) } else { Err(Fault::damaged("properties that agree", "others")) }
     }
@@ -189,6 +210,11 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// 0 when it is not there.
+    fn optional(&self, name: &str) -> Result<u64, Fault> {
+        if self.0.contains_key(name.as_bytes()) { self.number(name) } else { Ok(0) }
+    }
+
     fn bytes(&self, name: &str) -> Result<&'a [u8], Fault> {
         match self.0.get(name.as_bytes()) {
             Some(Value::Bytes(bytes)) => Ok(bytes),
@@ -234,6 +260,9 @@ pub(crate) mod tests {
             created_by: "test".to_owned(),
             created_for: "flush".to_owned(),
             schema: Schema::whole_key(),
+            partition_bytes: 0,
+            prefix_filter_bytes: 0,
+            prefix_filter_fields: 0,
         }
     }
 
@@ -241,6 +270,15 @@ pub(crate) mod tests {
     fn properties_round_trip() {
         let bytes = sample().encode();
         assert_eq!(Properties::decode(&bytes), Ok(sample()));
+        let large = Properties {
+            partition_bytes: 70_000,
+            prefix_filter_bytes: 77,
+            prefix_filter_fields: 1,
+            ..sample()
+        };
+        assert_eq!(Properties::decode(&large.encode()), Ok(large));
+        let none = Properties { prefix_filter_fields: 1, ..sample() };
+        assert!(Properties::decode(&none.encode()).is_err());
     }
 
     #[test]

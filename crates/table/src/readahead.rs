@@ -8,6 +8,7 @@ use sluice_base::Result;
 use crate::{
     block::Block,
     envelope,
+    index::Handle,
     table::{Table, read_exact},
 };
 
@@ -32,9 +33,9 @@ impl Readahead {
         Readahead { cached: false, ..Readahead::new(piece_bytes) }
     }
 
-    /// Data block `at` of `table`: from the cache, the window, or a new window that begins with it.
-    pub fn block(&mut self, table: &Table, at: usize) -> Result<Arc<Block>> {
-        let handle = table.index().handle(at);
+    /// The data block of `table` at `handle`: from the cache, the window, or a new window that begins
+    /// with it.
+    pub fn block(&mut self, table: &Table, handle: Handle) -> Result<Arc<Block>> {
         if self.cached
             && let Some(block) = table.peek(handle)
         {
@@ -43,7 +44,7 @@ impl Readahead {
         let inside =
             handle.offset >= self.start && handle.end() <= self.start + self.buffer.len() as u64;
         if !inside {
-            let left = table.footer().data_end() - handle.offset;
+            let left = table.extents().data_end - handle.offset;
             let bytes = left.min(handle.bytes.max(self.piece_bytes as u64));
             // Empty first: after a failed read the window must not claim what it does not hold.
             self.buffer.clear();

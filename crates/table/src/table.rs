@@ -1,7 +1,8 @@
 //! An open table: point reads, and the blocks that iterators walk.
 //!
-//! Opening reads footer, properties, index and filter, and pins the last two; after that a read
-//! touches data blocks only, through the cache. A table never changes, so nothing here locks, and
+//! Opening reads footer, properties, index and filter, and pins the last two; of an index in two
+//! levels the upper. After that a read touches data blocks and partitions of the index only, through
+//! the cache. A table never changes, so nothing here locks, and
 //! a damaged block fails the reads that need it and no others.
 
 use std::{
@@ -18,12 +19,13 @@ use crate::{
     cache::BlockCache,
     envelope,
     fault::Fault,
-    filter::Filter,
-    footer::Footer,
-    format::FOOTER_BYTES,
+    filter::{Filter, filter_hash},
+    footer::{Extents, Footer},
+    format::{FOOTER_BYTES, block_kind},
     index::{BlockStats, Handle, Index},
     properties::Properties,
     schema::{KeySchema, Schema},
+    two_level::{IndexWalker, PartitionSource, TableIndex, TopIndex},
 };
 
 /// An open table. Shared as `Arc<Table>`.
@@ -36,8 +38,10 @@ pub struct Table {
     cache: Arc<BlockCache>,
     cache_table: u64,
     footer: Footer,
-    index: Index,
+    extents: Extents,
+    index: TableIndex,
     filter: Option<Filter>,
+    prefix_filter: Option<Filter>,
     properties: Properties,
     /// Resolved once, here: blocks are parsed with it.
     schema: Arc<KeySchema>,
@@ -79,8 +83,17 @@ impl Table {
             resolve_schema(&properties.schema, footer.schema_hash).map_err(at_properties)?;
 
         let index_at = footer.index.offset;
-        let index = Index::parse(read_payload(&*file, path, footer.index)?, footer.data_end())
-            .map_err(|fault| fault.at(path, index_at))?;
+        let payload = read_payload(&*file, path, footer.index)?;
+        let extents = footer.extents(&properties).map_err(at_properties)?;
+        let index = if properties.partition_bytes > 0 {
+            let partitions = extents.data_end..extents.partitions_end;
+            let blocks = properties.data_blocks;
+            TopIndex::parse(payload, partitions, blocks, &schema).map(TableIndex::Two)
+        } else {
+            Index::parse(payload, block_kind::INDEX, 0..extents.data_end, &schema)
+                .map(TableIndex::One)
+        };
+        let index = index.map_err(|fault| fault.at(path, index_at))?;
         if index.blocks() as u64 != properties.data_blocks {
             let expected = format!("an index of {} blocks", properties.data_blocks);
             return Err(Fault::damaged(expected, index.blocks()).at(path, index_at));
@@ -91,6 +104,18 @@ impl Table {
             let payload = read_payload(&*file, path, footer.filter)?;
             Some(Filter::parse(&payload).map_err(|fault| fault.at(path, footer.filter.offset))?)
         };
+        let prefix_filter = if extents.prefix_filter.bytes == 0 {
+            None
+        } else {
+            let fields = properties.prefix_filter_fields;
+            if fields > schema.delimited_fields() as u64 {
+                let what = format!("a filter on {fields} fields of keys of {schema}");
+                return Err(at_properties(Fault::unsupported(what)));
+            }
+            let payload = read_payload(&*file, path, extents.prefix_filter)?;
+            let at = extents.prefix_filter.offset;
+            Some(Filter::parse(&payload).map_err(|fault| fault.at(path, at))?)
+        };
         Ok(Table {
             file,
             path: path.to_owned(),
@@ -99,8 +124,10 @@ impl Table {
             cache: Arc::clone(cache),
             cache_table: cache.next_table(),
             footer,
+            extents,
             index,
             filter,
+            prefix_filter,
             properties,
             schema: Arc::new(schema),
         })
@@ -128,11 +155,8 @@ impl Table {
         {
             return Ok(None);
         }
-        let at = self.index.find(key, seek);
-        if at == self.index.blocks() {
-            return Ok(None);
-        }
-        let block = self.block(at, true)?;
+        let Some(handle) = self.locate(key, seek)? else { return Ok(None) };
+        let block = self.block_at(handle, true)?;
         // Past the block's end nothing of this key follows: the separator says so.
         let (row, equal) = block.find(key, seek);
         if !equal {
@@ -147,6 +171,18 @@ impl Table {
     #[inline]
     pub fn may_contain(&self, hash: u64) -> bool {
         self.filter.as_ref().is_none_or(|filter| filter.may_contain(hash))
+    }
+
+    /// False only when no key of the table begins with `prefix`. That is known of tables with a filter
+    /// of prefixes, if `prefix` begins with as many whole fields as that has
+    /// ([`crate::TableOptions::filter_fields`]).
+    pub fn may_contain_prefix(&self, prefix: &[u8]) -> bool {
+        let Some(filter) = &self.prefix_filter else { return true };
+        let fields = self.properties.prefix_filter_fields as usize;
+        match self.schema.prefix_end(prefix, fields) {
+            Some(end) => filter.may_contain(filter_hash(&prefix[..end])),
+            None => true,
+        }
     }
 
     pub fn file_no(&self) -> FileNo {
@@ -170,32 +206,101 @@ impl Table {
         &self.schema
     }
 
-    /// Bytes of index and filter, which stay in memory as long as the table is open.
+    /// Bytes of index and filter, which stay in memory as long as the table is open. Partitions of an
+    /// index in two levels are in the cache, and not counted here.
     pub fn pinned_bytes(&self) -> usize {
-        self.index.memory_bytes() + self.filter.as_ref().map_or(0, Filter::memory_bytes)
+        let filters = self.filter.iter().chain(&self.prefix_filter).map(Filter::memory_bytes);
+        self.index.memory_bytes() + filters.sum::<usize>()
     }
 
     /// About where in the file entries at or after `key` begin: the difference of two such offsets
-    /// estimates the size of a range.
+    /// estimates the size of a range. Where a partition of the index cannot be read, a little less.
     pub fn approximate_offset(&self, key: &[u8]) -> u64 {
-        match self.index.find(key, Trailer(u64::MAX)) {
-            at if at == self.index.blocks() => self.footer.data_end(),
-            at => self.index.handle(at).offset,
+        match self.locate(key, Trailer(u64::MAX)) {
+            Ok(Some(handle)) => handle.offset,
+            Ok(None) => self.extents.data_end,
+            Err(_) => match &self.index {
+                TableIndex::Two(top) => top.data_of(top.index().find(key, Trailer(u64::MAX))).start,
+                TableIndex::One(_) => 0,
+            },
         }
     }
 
     /// How many data blocks the table has.
+    #[inline]
     pub fn blocks(&self) -> usize {
         self.index.blocks()
     }
 
-    /// What the index says of data block `at`, `None` behind the last.
-    pub fn block_stats(&self, at: usize) -> Option<BlockStats> {
-        (at < self.index.blocks()).then(|| self.index.stats(at))
+    /// How many partitions the index has; 0 when it has one level.
+    pub fn index_partitions(&self) -> usize {
+        match &self.index {
+            TableIndex::One(_) => 0,
+            TableIndex::Two(top) => top.partitions(),
+        }
     }
 
-    pub(crate) fn index(&self) -> &Index {
+    /// What the index says of data block `at`, `None` behind the last. May read a partition of the
+    /// index.
+    pub fn block_stats(&self, at: usize) -> Result<Option<BlockStats>> {
+        if at >= self.index.blocks() {
+            return Ok(None);
+        }
+        IndexWalker::new(PartitionSource::Cache).stats(self, at).map(Some)
+    }
+
+    /// The data block that can hold an entry of `key` at or after `trailer`, `None` past the end.
+    #[inline]
+    fn locate(&self, key: &[u8], trailer: Trailer) -> Result<Option<Handle>> {
+        match &self.index {
+            TableIndex::One(index) => {
+                let at = index.find(key, trailer);
+                Ok((at < index.blocks()).then(|| index.handle(at)))
+            }
+            TableIndex::Two(top) => {
+                let partition = top.index().find(key, trailer);
+                if partition == top.partitions() {
+                    return Ok(None);
+                }
+                let index = self.partition(partition, PartitionSource::Cache)?;
+                let at = index.find(key, trailer);
+                Ok((at < index.blocks()).then(|| index.handle(at)))
+            }
+        }
+    }
+
+    /// Partition `at` of an index in two levels.
+    pub(crate) fn partition(&self, at: usize, source: PartitionSource) -> Result<Arc<Index>> {
+        let TableIndex::Two(top) = &self.index else {
+            return Err(Error::invalid("this table's index has no partitions; please report it"));
+        };
+        let handle = top.index().handle(at);
+        let cached = match source {
+            PartitionSource::Cache => self.cache.get_partition(self.cache_table, handle.offset),
+            PartitionSource::Peek => self.cache.peek_partition(self.cache_table, handle.offset),
+            PartitionSource::File => None,
+        };
+        if let Some(index) = cached {
+            return Ok(index);
+        }
+        let payload = read_payload(&*self.file, &self.path, handle)?;
+        let index = top
+            .parse_partition(at, payload, &self.schema)
+            .map_err(|fault| fault.at(&self.path, handle.offset))?;
+        let index = Arc::new(index);
+        if source == PartitionSource::Cache {
+            self.cache.insert_partition(self.cache_table, handle.offset, &index);
+        }
+        Ok(index)
+    }
+
+    #[inline]
+    pub(crate) fn index(&self) -> &TableIndex {
         &self.index
+    }
+
+    pub(crate) fn extents(&self) -> &Extents {
+        &self.extents
     }
 
     pub(crate) fn footer(&self) -> &Footer {
@@ -215,10 +320,9 @@ impl Table {
         self.cache.peek(self.cache_table, handle.offset)
     }
 
-    /// Data block `at`, from the cache or from the file.
+    /// The data block at `handle`, from the cache or from the file.
     #[inline]
-    pub(crate) fn block(&self, at: usize, fill_cache: bool) -> Result<Arc<Block>> {
-        let handle = self.index.handle(at);
+    pub(crate) fn block_at(&self, handle: Handle, fill_cache: bool) -> Result<Arc<Block>> {
         let cached = if fill_cache {
             self.cache.get(self.cache_table, handle.offset)
         } else {

@@ -6,8 +6,16 @@ use std::{cmp::Ordering, sync::Arc};
 use sluice_base::{Error, Kind, Result, SeqNo, Trailer};
 
 use crate::{
-    block::Block, column::KeyCursor, fault::Fault, filter::filter_hash, index::BlockStats,
-    readahead::Readahead, table::Table,
+    block::Block,
+    column::KeyCursor,
+    fault::Fault,
+    field_stats::FieldBounds,
+    filter::filter_hash,
+    format::STATISTICS_FIELDS,
+    index::{BlockStats, Index},
+    readahead::Readahead,
+    table::Table,
+    two_level::{PartitionSource, TableIndex, TopIndex},
 };
 
 /// Bytes of one read.
@@ -53,6 +61,8 @@ struct Totals {
     seq_max: SeqNo,
     smallest: Option<(Vec<u8>, Trailer)>,
     last: Option<(Vec<u8>, Trailer)>,
+    /// Of the block before, damaged or not.
+    separator: Option<(Vec<u8>, Trailer)>,
 }
 
 impl Table {
@@ -71,16 +81,28 @@ impl Table {
             seq_max: SeqNo::ZERO,
             smallest: None,
             last: None,
+            separator: None,
         };
-        for at in 0..self.index().blocks() {
-            let offset = self.index().handle(at).offset;
-            let checked = readahead.block(self, at).and_then(|block| {
-                self.check_block(at, &block, &mut totals)
-                    .map_err(|fault| fault.at(self.path(), offset))
-            });
-            match checked {
-                Ok(()) => report.blocks += 1,
-                Err(error) => report.fail(error),
+        match self.index() {
+            TableIndex::One(index) => {
+                self.verify_blocks(index, &mut readahead, &mut totals, &mut report);
+            }
+            TableIndex::Two(top) => {
+                for partition in 0..top.partitions() {
+                    let offset = top.index().handle(partition).offset;
+                    let index = self.partition(partition, PartitionSource::File);
+                    let checked = index.and_then(|index| {
+                        check_partition(top, partition, &index)
+                            .map_err(|fault| fault.at(self.path(), offset))?;
+                        Ok(index)
+                    });
+                    match checked {
+                        Ok(index) => {
+                            self.verify_blocks(&index, &mut readahead, &mut totals, &mut report);
+                        }
+                        Err(error) => report.fail(error),
+                    }
+                }
             }
         }
         report.entries = totals.entries;
@@ -93,7 +115,35 @@ impl Table {
         report
     }
 
-    fn check_block(&self, at: usize, block: &Block, totals: &mut Totals) -> Result<(), Fault> {
+    fn verify_blocks(
+        &self,
+        index: &Index,
+        readahead: &mut Readahead,
+        totals: &mut Totals,
+        report: &mut VerifyReport,
+    ) {
+        for at in 0..index.blocks() {
+            let handle = index.handle(at);
+            let checked = readahead.block(self, handle).and_then(|block| {
+                self.check_block(index, at, &block, totals)
+                    .map_err(|fault| fault.at(self.path(), handle.offset))
+            });
+            // The next block is compared with it, whatever became of this one.
+            totals.separator = Some(index.separator(at));
+            match checked {
+                Ok(()) => report.blocks += 1,
+                Err(error) => report.fail(error),
+            }
+        }
+    }
+
+    fn check_block(
+        &self,
+        index: &Index,
+        at: usize,
+        block: &Block,
+        totals: &mut Totals,
+    ) -> Result<(), Fault> {
         let mut cursor = KeyCursor::new();
         let mut stats = BlockStats { rows: block.rows() as u64, ..BlockStats::default() };
         for row in 0..block.rows() {
@@ -115,6 +165,10 @@ impl Table {
             if !self.may_contain(filter_hash(key)) {
                 return Err(Fault::damaged("keys that the filter knows", format!("row {row}")));
             }
+            if !self.may_contain_prefix(key) {
+                let what = "prefixes of keys that their filter knows";
+                return Err(Fault::damaged(what, format!("row {row}")));
+            }
             let tombstone = trailer.kind() == Some(Kind::Delete);
             stats.tombstones += u64::from(tombstone);
             totals.entries += 1;
@@ -132,22 +186,66 @@ impl Table {
             last_key.clear();
             last_key.extend_from_slice(key);
             *last_trailer = trailer;
-            if row == 0 && at > 0 {
-                let (separator, bound) = self.index().separator(at - 1);
-                if compare(key, trailer, &separator, bound) != Ordering::Greater {
-                    return Err(Fault::damaged("a first entry behind the separator", "not so"));
-                }
+            if row == 0
+                && let Some((separator, bound)) = &totals.separator
+                && compare(key, trailer, separator, *bound) != Ordering::Greater
+            {
+                return Err(Fault::damaged("a first entry behind the separator", "not so"));
             }
         }
-        let (separator, bound) = self.index().separator(at);
+        self.check_bounds(index, at, block, &mut stats)?;
+        let (separator, bound) = index.separator(at);
         if let Some((key, trailer)) = &totals.last
             && compare(key, *trailer, &separator, bound) == Ordering::Greater
         {
             return Err(Fault::damaged("a last entry up to the separator", "one behind it"));
         }
-        if stats != self.index().stats(at) {
-            let expected = format!("{:?}", self.index().stats(at));
+        if stats != index.stats(at) {
+            let expected = format!("{:?}", index.stats(at));
             return Err(Fault::damaged(expected, format!("{stats:?}")));
+        }
+        Ok(())
+    }
+
+    /// Compares the statistics of the key fields with the keys, which it splits again; counts
+    /// those that do not split.
+    fn check_bounds(
+        &self,
+        index: &Index,
+        at: usize,
+        block: &Block,
+        stats: &mut BlockStats,
+    ) -> Result<(), Fault> {
+        let schema = self.schema();
+        if schema.is_whole_key() || !index.counts_exceptions() {
+            return Ok(());
+        }
+        let mut found: Vec<Option<FieldBounds>> = vec![None; schema.types().len()];
+        let (mut cursor, mut ends) = (KeyCursor::new(), Vec::new());
+        for row in 0..block.rows() {
+            block.move_cursor(&mut cursor, row);
+            if !schema.split_ends(cursor.key(), &mut ends) {
+                stats.exceptions += 1;
+                continue;
+            }
+            let mut start = 0;
+            for ((found, &of_type), &end) in found.iter_mut().zip(schema.types()).zip(&ends) {
+                let own = FieldBounds::of_key(of_type, &cursor.key()[start..end]);
+                start = end;
+                match found {
+                    Some(found) => found.cover(&own),
+                    None => *found = Some(own),
+                }
+            }
+        }
+        for (field, found) in found.into_iter().enumerate() {
+            let Some(expected) = index.field_bounds(at, field) else { continue };
+            if let Some(found) = found
+                && found != expected
+            {
+                let expected = format!("key field {field} within {expected:?}");
+                return Err(Fault::damaged(expected, format!("{found:?}")));
+            }
         }
         Ok(())
     }
@@ -162,7 +260,7 @@ impl Table {
             ("raw.value_bytes", properties.raw_value_bytes, totals.value_bytes),
             ("seq.min", properties.seq_min.0, totals.seq_min.0),
             ("seq.max", properties.seq_max.0, totals.seq_max.0),
-            ("data.bytes", properties.data_bytes, self.footer().data_end()),
+            ("data.bytes", properties.data_bytes, self.extents().data_end),
         ];
         for (name, expected, found) in numbers {
             if expected != found {
@@ -176,6 +274,30 @@ impl Table {
         }
         Ok(())
     }
+}
+
+/// Compares what the top says of the fields of a partition with the partition.
+fn check_partition(top: &TopIndex, partition: usize, index: &Index) -> Result<(), Fault> {
+    for field in 0..STATISTICS_FIELDS {
+        let counted = |&row: &usize| {
+            let stats = index.stats(row);
+            stats.exceptions < stats.rows
+        };
+        let mut found: Option<FieldBounds> = None;
+        for row in (0..index.blocks()).filter(counted) {
+            match (&mut found, index.field_bounds(row, field)) {
+                (_, None) => {}
+                (Some(found), Some(own)) => found.cover(&own),
+                (None, own) => found = own,
+            }
+        }
+        let expected = top.index().field_bounds(partition, field);
+        if found.is_some() && found != expected {
+            let expected = format!("key field {field} of the partition within {expected:?}");
+            return Err(Fault::damaged(expected, format!("{found:?}")));
+        }
+    }
+    Ok(())
 }
 
 /// The internal order: keys ascend, trailers of one key descend.

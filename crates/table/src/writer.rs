@@ -19,10 +19,12 @@ use crate::{
     block_builder::BlockBuilder,
     column::common_prefix,
     envelope::{Compression, Sealer, trailer},
-    filter::FilterBuilder,
+    filter::{FilterBuilder, PrefixFilterBuilder},
     footer::Footer,
-    format::{BLOCK_TRAILER_BYTES, DIRECT_VALUE_BYTES, compression},
-    index::{BlockStats, Handle, IndexBuilder, shortest_separator},
+    format::{
+        BLOCK_TRAILER_BYTES, DIRECT_VALUE_BYTES, INDEX_PARTITION_BYTES, compression, footer_flag,
+    },
+    index::{BlockEntry, BlockStats, Handle, IndexBuilder, shortest_separator},
     output::Output,
     properties::Properties,
     schema::KeySchema,
@@ -44,6 +46,12 @@ pub struct TableOptions {
     pub compression: Compression,
     /// 0 writes no filter.
     pub filter_bits_per_key: u32,
+    /// Unpacked bytes of a partition of the index, about. An index of more than twice as many is cut
+    /// into such, of which only a small top stays in memory. `usize::MAX`: never.
+    pub index_partition_bytes: usize,
+    /// A second filter over what the first so many fields of keys are: for iterators that want the keys
+    /// of one such prefix. Refused where the schema has fewer fields, `rest` not counted. None by default.
+    pub filter_fields: Option<u8>,
     /// How keys split into columns; the table describes it. The whole key by default.
     pub schema: Arc<KeySchema>,
     /// Kept in the properties for whoever inspects the file.
@@ -58,6 +66,8 @@ impl Default for TableOptions {
             block_bytes: 16 << 10,
             compression: Compression::Lz4,
             filter_bits_per_key: 10,
+            filter_fields: None,
+            index_partition_bytes: INDEX_PARTITION_BYTES,
             schema: Arc::new(KeySchema::whole_key()),
             created_unix_ms: 0,
             created_by: concat!("sluicedb ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -93,8 +103,9 @@ pub struct TableWriter {
     payload: Vec<u8>,
     index: IndexBuilder,
     filter: FilterBuilder,
+    prefixes: Option<PrefixFilterBuilder>,
     /// The block whose index row waits for the next key.
-    pending: Option<(Handle, BlockStats)>,
+    pending: Option<BlockEntry>,
     /// Last key of the last finished block; the block builder has the later ones.
     block_last_key: Vec<u8>,
     first: Option<(Vec<u8>, Trailer)>,
@@ -124,6 +135,9 @@ impl TableWriter {
         mut options: TableOptions,
     ) -> Result<TableWriter> {
         options.block_bytes = options.block_bytes.clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX);
+        let prefixes =
+            |fields| PrefixFilterBuilder::new(&options.schema, fields, options.filter_bits_per_key);
+        let prefixes = options.filter_fields.map(prefixes).transpose()?;
         let file = fs
             .open(path, OpenMode::CreateNew)
             .map_err(|error| Error::io(format!("create table {}", path.display()), error))?;
@@ -134,8 +148,9 @@ impl TableWriter {
             block: BlockBuilder::new(&options.schema),
             sealer: Sealer::new(options.compression),
             payload: Vec::new(),
-            index: IndexBuilder::default(),
+            index: IndexBuilder::new(&options.schema),
             filter: FilterBuilder::new(options.filter_bits_per_key),
+            prefixes,
             pending: None,
             block_last_key: Vec::new(),
             first: None,
@@ -184,6 +199,9 @@ impl TableWriter {
         }
         if !same {
             self.filter.push(key);
+            if let Some(prefixes) = &mut self.prefixes {
+                prefixes.push(key, shared);
+            }
             self.counts.keys += 1;
         }
         self.last_trailer = trailer;
@@ -200,8 +218,10 @@ impl TableWriter {
     /// About how many bytes the file would have if the table were finished now.
     pub fn estimated_bytes(&self) -> u64 {
         let block = if self.block.rows() == 0 { 0 } else { self.block.estimated_bytes() };
+        let prefixes = self.prefixes.as_ref().map_or(0, PrefixFilterBuilder::estimated_bytes);
         self.output.position()
-            + (block + self.filter.estimated_bytes() + self.index.estimated_bytes()) as u64
+            + (block + prefixes + self.filter.estimated_bytes() + self.index.estimated_bytes())
+                as u64
             + 1024
     }
 
@@ -266,17 +286,17 @@ impl TableWriter {
         if self.first.is_none() {
             self.first = Some((key.to_vec(), trailer));
         }
-        let Some((handle, stats)) = self.pending.take() else { return Ok(()) };
+        let Some(entry) = self.pending.take() else { return Ok(()) };
         if self.index.separator_bytes() > SEPARATOR_BYTES_MAX {
             self.failed = true;
             return Err(Error::invalid("the table's index grew beyond 2 GiB: cut tables sooner"));
         }
         if same {
-            self.index.push(&self.block_last_key, self.last_trailer, handle, stats);
+            self.index.push(&self.block_last_key, self.last_trailer, &entry);
         } else {
             let mut separator = Vec::new();
             shortest_separator(&self.block_last_key, key, &mut separator);
-            self.index.push(&separator, Trailer(0), handle, stats);
+            self.index.push(&separator, Trailer(0), &entry);
         }
         Ok(())
     }
@@ -308,9 +328,10 @@ impl TableWriter {
         let stats = BlockStats {
             rows: self.block.rows() as u64,
             tombstones: self.block.tombstones(),
+            exceptions: self.block.exceptions(),
             ..BlockStats::default()
         };
-        self.pending = Some((handle, stats));
+        self.pending = Some(BlockEntry { handle, stats, bounds: self.block.field_bounds() });
         self.block_last_key.clear();
         self.block_last_key.extend_from_slice(self.block.last_key());
         self.block.clear();
@@ -328,17 +349,29 @@ impl TableWriter {
         }
         let data_bytes = self.output.position();
         let largest_key = std::mem::take(&mut self.block_last_key);
-        if let Some((handle, stats)) = self.pending.take() {
-            self.index.push(&largest_key, Trailer(0), handle, stats);
+        if let Some(entry) = self.pending.take() {
+            self.index.push(&largest_key, Trailer(0), &entry);
         }
         let schema = self.options.schema.descriptor().clone();
         let mut footer = Footer { schema_hash: schema.hash(), ..Footer::default() };
         let mut plain = Sealer::new(Compression::None);
+        // Not the builder's to say: the rows of a top are partitions.
+        let data_blocks = self.index.blocks() as u64;
+        self.payload.clear();
+        self.index.encode(&mut self.payload);
+        self.write_partitions();
+        let partition_bytes = self.output.position() - data_bytes;
+        if partition_bytes > 0 {
+            footer.flags |= footer_flag::TWO_LEVELS;
+        }
+        let prefix_filter = self.prefixes.as_ref().and_then(|prefixes| {
+            let handle = self.output.append(&mut plain, &prefixes.encode()?);
+            footer.flags |= footer_flag::PREFIX_FILTER;
+            Some((handle.bytes, prefixes.fields()))
+        });
         if let Some(filter) = self.filter.encode() {
             footer.filter = self.output.append(&mut plain, &filter);
         }
-        self.payload.clear();
-        self.index.encode(&mut self.payload);
         footer.index = self.output.append(&mut self.sealer, &self.payload);
         let counts = &self.counts;
         let properties = Properties {
@@ -350,7 +383,7 @@ impl TableWriter {
             seq_max: Trailer(counts.trailer_max).seq(),
             smallest: (smallest_key, smallest_trailer),
             largest: (largest_key, self.last_trailer),
-            data_blocks: self.index.blocks() as u64,
+            data_blocks,
             data_bytes,
             filter_bits_per_key: u64::from(self.options.filter_bits_per_key),
             keys: counts.keys,
@@ -361,6 +394,9 @@ impl TableWriter {
             created_by: std::mem::take(&mut self.options.created_by),
             created_for: std::mem::take(&mut self.options.created_for),
             schema,
+            partition_bytes,
+            prefix_filter_bytes: prefix_filter.map_or(0, |(bytes, _)| bytes),
+            prefix_filter_fields: prefix_filter.map_or(0, |(_, fields)| fields),
         };
         let payload = properties.encode();
         footer.properties_crc = checksum::crc32c(&payload);
@@ -379,5 +415,26 @@ impl TableWriter {
             tombstones: properties.tombstones,
             file_bytes: self.output.written,
         })
+    }
+
+    /// Where the index, which is in `payload`, is too large to stay in memory: writes it in parts, and
+    /// leaves the index of these in `payload`.
+    fn write_partitions(&mut self) {
+        let target = self.options.index_partition_bytes.max(1);
+        if self.payload.len() / 2 <= target {
+            return;
+        }
+        let blocks = self.index.blocks();
+        let rows = blocks.div_ceil(self.payload.len().div_ceil(target)).max(1);
+        let mut top = IndexBuilder::new(&self.options.schema);
+        for first in (0..blocks).step_by(rows) {
+            let rows = first..blocks.min(first + rows);
+            self.payload.clear();
+            self.index.encode_rows(rows.clone(), &mut self.payload);
+            let handle = self.output.append(&mut self.sealer, &self.payload);
+            top.push_partition(&self.index, rows, handle);
+        }
+        self.payload.clear();
+        top.encode(&mut self.payload);
     }
 }

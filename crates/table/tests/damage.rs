@@ -110,6 +110,114 @@ fn every_flipped_byte_is_an_error_and_never_a_lie() {
 }
 
 #[test]
+fn every_flipped_byte_of_an_index_in_two_levels_is_an_error_and_never_a_lie() {
+    for schema in schemas() {
+        let (mem, fs) = mem_fs();
+        let entries = small_entries();
+        let options = TableOptions {
+            schema,
+            block_bytes: 256,
+            index_partition_bytes: 60,
+            ..small_options(Compression::None)
+        };
+        let summary = build(&fs, &entries, options);
+        let cache = BlockCache::new(0);
+        let sound = open(&fs, &cache).unwrap();
+        assert!(sound.index_partitions() > 2, "{}", sound.index_partitions());
+        assert!(read_all(&sound, &entries));
+        sound.verify().into_result().unwrap();
+        let data_end = sound.properties().data_bytes;
+        let partitions = data_end..data_end + sound.properties().partition_bytes;
+        let mut lost = 0;
+        for offset in 0..summary.file_bytes {
+            for xor in [0x01, 0x80] {
+                mem.corrupt(PATH, offset, xor).unwrap();
+                match open(&fs, &cache) {
+                    Ok(table) => {
+                        assert!(!read_all(&table, &entries), "byte {offset} is not covered");
+                        let report = table.verify();
+                        assert_eq!((report.errors.len(), report.errors_total), (1, 1));
+                        let missing = table.blocks() as u64 - report.blocks;
+                        if partitions.contains(&offset) {
+                            lost = missing.max(lost);
+                        } else {
+                            assert_eq!(missing, 1, "byte {offset}");
+                        }
+                    }
+                    Err(error) => {
+                        assert_eq!(error.kind(), ErrorKind::Corruption, "byte {offset}: {error}");
+                        assert!(!partitions.contains(&offset), "opening reads no partition");
+                    }
+                }
+                mem.corrupt(PATH, offset, xor).unwrap();
+            }
+        }
+        assert!(lost > 1, "a partition takes its blocks with it");
+    }
+}
+
+/// Replaces bytes of the table's index (its payload is not packed), and puts the checksums right.
+fn forge(file: &[u8], change: impl Fn(&mut [u8]) -> bool) -> Option<Vec<u8>> {
+    let mut bytes = file.to_vec();
+    let footer = bytes.len() - 80;
+    let number = |at: usize| u64::from_le_bytes(file[at..at + 8].try_into().unwrap()) as usize;
+    let (index, length) = (number(footer), number(footer + 8));
+    if !change(&mut bytes[index..index + length - 5]) {
+        return None;
+    }
+    sluice_table::fuzzing::repair(&mut bytes);
+    Some(bytes)
+}
+
+#[test]
+fn statistics_that_lie_are_found_by_a_verification_and_refused_where_they_cannot_be() {
+    let (mem, fs) = mem_fs();
+    let schema = Arc::new(KeySchema::parse("small", 1, "kind fixed 3, colon u8, rest").unwrap());
+    let mut entries = small_entries();
+    entries.insert(0, put(b"ke", 500, b"does not split"));
+    build(&fs, &entries, TableOptions { schema, ..small_options(Compression::None) });
+    let file = mem.read(PATH).unwrap();
+    let verify = |bytes: &[u8]| {
+        mem.write(PATH, bytes).unwrap();
+        let table = open(&fs, &BlockCache::new(0)).map_err(|error| error.to_string())?;
+        table.verify().into_result().map_err(|error| error.to_string())
+    };
+    verify(&file).unwrap();
+    // Where column `role` begins and ends.
+    let column = |index: &[u8], role: u8| {
+        let columns = usize::from(index[4]);
+        let entry = |at: usize| &index[8 + at * 8..16 + at * 8];
+        let start = |at: usize| {
+            let raw = entry(at)[4..8].try_into().unwrap();
+            if at == columns { index.len() } else { u32::from_le_bytes(raw) as usize }
+        };
+        let at = (0..columns).find(|&at| entry(at)[0] == role).unwrap();
+        start(at)..if at + 1 == columns { index.len() } else { start(at + 1) }
+    };
+    for (role, what) in [(0x89, "exceptions"), (0xa3, "key field 1"), (0xa5, "key field 2")] {
+        let bytes = forge(&file, |index| {
+            let range = column(index, role);
+            let last = range.end - 1;
+            index[last] ^= 1;
+            true
+        });
+        let error = verify(&bytes.unwrap()).unwrap_err();
+        assert!(error.contains(what), "{role:#x}: {error}");
+    }
+    // One bound without the other, and a bound of a field that is not there.
+    for (from, to, what) in [(0xa5, 0xa6, "both bounds"), (0xa5, 0xdf, "both bounds")] {
+        let bytes = forge(&file, |index| {
+            let columns = usize::from(index[4]);
+            let entry = (0..columns).find(|at| index[8 + at * 8] == from).unwrap();
+            index[8 + entry * 8] = to;
+            true
+        });
+        let error = verify(&bytes.unwrap()).unwrap_err();
+        assert!(error.contains(what), "{to:#x}: {error}");
+    }
+}
+
+#[test]
 fn a_cut_or_padded_table_does_not_open() {
     let (mem, fs) = mem_fs();
     build(&fs, &small_entries(), small_options(Compression::Lz4));

@@ -124,3 +124,67 @@ fn a_failed_read_is_an_error_once_and_the_truth_afterwards() {
     assert_eq!(refused_opens, 4);
     assert!(refused_reads > 5, "{refused_reads}");
 }
+
+#[test]
+fn a_failed_read_of_a_partition_is_an_error_once_and_the_truth_afterwards() {
+    let entries = noise_entries(300, 500);
+    let mem: Arc<dyn Fs> = Arc::new(MemFs::new());
+    let options =
+        TableOptions { block_bytes: 1000, index_partition_bytes: 300, ..TableOptions::default() };
+    build(&mem, &entries, options);
+    let faults = Arc::new(FaultFs::new(Arc::clone(&mem)));
+    let fs: Arc<dyn Fs> = Arc::clone(&faults) as Arc<dyn Fs>;
+    let table = open(&fs, &BlockCache::new(0)).unwrap();
+    assert!(table.index_partitions() > 3, "{}", table.index_partitions());
+    let walk = |options: IterOptions, back: bool| -> Result<()> {
+        let mut iter = TableIter::new(Arc::clone(&table), options);
+        let mut count = 0;
+        let mut on = if back { iter.seek_to_last()? } else { iter.seek_to_first()? };
+        while on {
+            let at = if back { entries.len() - 1 - count } else { count };
+            assert_eq!(iter.value(), entries[at].2);
+            count += 1;
+            on = match if back { iter.prev() } else { iter.next() } {
+                Ok(on) => on,
+                Err(error) => {
+                    assert!(!iter.valid() && !iter.next()? && !iter.prev()?);
+                    return Err(error);
+                }
+            };
+        }
+        assert_eq!(count, entries.len());
+        Ok(())
+    };
+    let mut refused = 0;
+    for nth in 1.. {
+        faults.clear();
+        let rule = faults.add(Rule::on(Op::Read).nth(nth).fail(Failure::EIO));
+        let (key, trailer, value) = &entries[150];
+        let get = || table.get(key, filter_hash(key), *trailer);
+        let before = table.approximate_offset(key);
+        let found = get().or_else(|_| {
+            refused += 1;
+            get()
+        });
+        assert_eq!(&found.unwrap().unwrap().1[..], &value[..]);
+        let after = table.approximate_offset(key);
+        assert!(before.abs_diff(after) < 20_000, "{before} {after}");
+        for back in [false, true] {
+            for options in [IterOptions::default(), IterOptions::sequential()] {
+                if let Err(error) = walk(options.clone(), back) {
+                    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+                    refused += 1;
+                    walk(options, back).unwrap();
+                }
+            }
+        }
+        if let Err(error) = table.block_stats(100) {
+            assert_eq!(error.kind(), ErrorKind::Io);
+            assert_eq!(table.block_stats(100).unwrap().unwrap().rows, 1);
+        }
+        if faults.fired(rule) == 0 {
+            break;
+        }
+    }
+    assert!(refused > 300, "{refused}");
+}

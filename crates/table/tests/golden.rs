@@ -96,7 +96,13 @@ fn a_block_under_a_key_schema_has_the_bytes_of_the_specification() {
     assert_eq!(table.schema().descriptor(), schema.descriptor());
     table.verify().into_result().unwrap();
     let block = table.properties().data_bytes as usize;
-    expect(&mem.read(PATH).unwrap()[..block], &specification("<!-- golden schema -->"));
+    let file = mem.read(PATH).unwrap();
+    expect(&file[..block], &specification("<!-- golden schema -->"));
+    // The first eight bytes of the footer say where the index is.
+    let footer = &file[file.len() - 80..];
+    let number = |at: usize| u64::from_le_bytes(footer[at..at + 8].try_into().unwrap()) as usize;
+    let index = &file[number(0)..][..number(8)];
+    expect(index, &specification("<!-- golden statistics -->"));
     // What the specification says of the columns is what an inspection finds.
     let totals = table.inspect_columns().unwrap();
     assert_eq!((totals.head_bytes, totals.unpacked_bytes), (0x40, 0xc6));
@@ -129,4 +135,44 @@ fn a_block_under_a_key_schema_has_the_bytes_of_the_specification() {
         })
         .unwrap();
     assert_eq!(rows, [true, true, true, true, true, false]);
+}
+
+#[test]
+fn a_top_index_has_the_bytes_of_the_specification() {
+    let (mem, fs) = mem_fs();
+    let schema = KeySchema::parse("pairs", 1, "a u8, b fixed 1").unwrap();
+    let entries: Vec<_> =
+        (1..=6u8).map(|n| put(&[n, b'a' + n], u64::from(n), &[b'.'; 200])).collect();
+    let options = TableOptions {
+        compression: Compression::None,
+        block_bytes: 256,
+        index_partition_bytes: 90,
+        filter_fields: Some(1),
+        schema: Arc::new(schema),
+        ..TableOptions::default()
+    };
+    build(&fs, &entries, options);
+    let table = open(&fs, &BlockCache::new(0)).unwrap();
+    table.verify().into_result().unwrap();
+    assert_eq!((table.blocks(), table.index_partitions()), (6, 3));
+    let file = mem.read(PATH).unwrap();
+    let footer = &file[file.len() - 80..];
+    let number = |at: usize| u64::from_le_bytes(footer[at..at + 8].try_into().unwrap()) as usize;
+    expect(&file[number(0)..][..number(8)], &specification("<!-- golden top -->"));
+    assert_eq!(footer[60..64], [3, 0, 0, 0], "flags");
+    // An inspection finds the parts in file order, without gaps, and a block's bounds in its partition.
+    let parts = table.inspect().parts;
+    let names: Vec<_> = parts.iter().map(|part| part.name).collect();
+    assert_eq!(
+        names,
+        ["data", "index parts", "prefix filter", "filter", "index", "properties", "footer"]
+    );
+    let end = parts.iter().fold(0, |end, part| {
+        assert_eq!(part.offset, end, "{}", part.name);
+        end + part.bytes
+    });
+    assert_eq!(end, file.len() as u64);
+    let last = table.inspect_block(5).unwrap().unwrap();
+    let bounds: Vec<_> = last.bounds.iter().map(|of| (of.name.as_str(), &of.min)).collect();
+    assert_eq!(bounds, [("a", &FieldValue::Number(6)), ("b", &FieldValue::Bytes(b"g"[..].into()))]);
 }

@@ -10,7 +10,7 @@ use common::{Entry, build, mem_fs, open};
 use sluice_base::{Kind, SeqNo, Trailer};
 use sluice_env::Rng;
 use sluice_table::{
-    BlockCache, Compression, DumpOptions, IterOptions, KeySchema, Table, TableIter, TableOptions,
+    BlockCache, Compression, FieldType, IterOptions, KeySchema, Table, TableIter, TableOptions,
     filter_hash, fuzzing::sample,
 };
 
@@ -104,7 +104,11 @@ fn check(table: &Arc<Table>, model: &Model, keys: &Keys, rng: &mut Rng) {
     table.verify().into_result().unwrap();
 
     let readahead = if rng.one_in(2) { 1 + rng.below(10_000) as usize } else { 0 };
-    let options = IterOptions { fill_cache: rng.one_in(2), readahead_bytes: readahead };
+    let options = IterOptions {
+        fill_cache: rng.one_in(2),
+        readahead_bytes: readahead,
+        ..IterOptions::default()
+    };
     let mut iter = TableIter::new(Arc::clone(table), options);
     assert!(!iter.valid() && !iter.next().unwrap() && !iter.prev().unwrap());
 
@@ -189,9 +193,17 @@ fn p11_random_tables_under_random_key_schemas_read_like_a_sorted_list() {
     check_random_tables(0x5eed_5c4e, 120, Keys::of_schema);
 }
 
+/// A number of fields that a filter of prefixes may have, or none.
+fn filter_fields(rng: &mut Rng, schema: &KeySchema) -> Option<u8> {
+    let fields = schema.types();
+    let most = fields.len() - usize::from(fields.last() == Some(&FieldType::Rest));
+    (most > 0 && rng.one_in(2)).then(|| 1 + rng.below(most as u64) as u8)
+}
+
 fn check_random_tables(seed: u64, rounds: u64, keys: impl Fn(&mut Rng) -> Keys) {
     println!("seed {seed:#x}");
     let mut rng = Rng::new(seed);
+    let mut two_levels = 0;
     for round in 0..rounds {
         let keys = keys(&mut rng);
         println!("round {round}: {}", keys.schema);
@@ -201,6 +213,8 @@ fn check_random_tables(seed: u64, rounds: u64, keys: impl Fn(&mut Rng) -> Keys) 
             block_bytes: [256, 1000, 16 << 10][rng.below(3) as usize],
             compression: if rng.one_in(2) { Compression::Lz4 } else { Compression::None },
             filter_bits_per_key: [0, 3, 10, 20][rng.below(4) as usize],
+            index_partition_bytes: [1, 300, 1000, usize::MAX][rng.below(4) as usize],
+            filter_fields: filter_fields(&mut rng, &keys.schema),
             schema: Arc::clone(&keys.schema),
             ..TableOptions::default()
         };
@@ -226,10 +240,34 @@ fn check_random_tables(seed: u64, rounds: u64, keys: impl Fn(&mut Rng) -> Keys) 
         assert_eq!(Some(summary.seq_min), seqs.clone().min());
         assert_eq!(Some(summary.seq_max), seqs.max());
         assert_eq!(table.schema(), &keys.schema);
+        two_levels += usize::from(table.index_partitions() > 1);
         check(&table, &model, &keys, &mut rng);
-        let dump = table.dump(DumpOptions { blocks: true, columns: true }).unwrap();
-        assert!(dump.contains("an entry"));
+        check_inspection(&table, &entries);
     }
+    assert!(two_levels > rounds as usize / 4, "{two_levels} tables have an index in two levels");
+}
+
+/// What an inspection adds up to is the table, and its rows are the entries.
+fn check_inspection(table: &Table, entries: &[Entry]) {
+    let (totals, properties) = (table.inspect_columns().unwrap(), table.properties());
+    let bytes = totals.columns.iter().map(|column| column.bytes).sum::<u64>() + totals.head_bytes;
+    assert_eq!(bytes, totals.unpacked_bytes);
+    assert_eq!((totals.rows, totals.tombstones), (properties.entries, properties.tombstones));
+    assert_eq!(
+        (totals.blocks, totals.stored_bytes),
+        (properties.data_blocks, properties.data_bytes)
+    );
+    let (mut at, mut exceptions) = (0, 0);
+    table
+        .for_each_row(0..usize::MAX, |row| {
+            let (key, trailer, value) = &entries[at];
+            assert_eq!((row.key, row.trailer, row.value), (&key[..], *trailer, &value[..]));
+            exceptions += u64::from(row.fields.is_none());
+            at += 1;
+            true
+        })
+        .unwrap();
+    assert_eq!((at, exceptions), (entries.len(), totals.exceptions));
 }
 
 #[test]

@@ -25,6 +25,12 @@ impl Bounds {
         Bounds { lower: lower.max(prefix), upper }
     }
 
+    /// These bounds, narrowed to the keys that begin with `prefix`.
+    pub(crate) fn within(self, prefix: &[u8]) -> Bounds {
+        let Bounds { lower, upper } = self;
+        Bounds::new(lower, upper, Some(prefix.to_vec()))
+    }
+
     pub(crate) fn lower(&self) -> Option<&[u8]> {
         self.lower.as_deref()
     }

@@ -46,6 +46,8 @@ pub(crate) struct DbIter<C> {
     /// The value when standing Backward.
     value: Vec<u8>,
     error: Option<Error>,
+    /// Values are not asked for, and not touched.
+    keys_only: bool,
 }
 
 impl<C: Cursor> DbIter<C> {
@@ -59,7 +61,14 @@ impl<C: Cursor> DbIter<C> {
             key: Vec::new(),
             value: Vec::new(),
             error: None,
+            keys_only: false,
         }
+    }
+
+    /// Shows keys without their values, which are empty then.
+    pub(crate) fn keys_only(mut self, keys_only: bool) -> DbIter<C> {
+        self.keys_only = keys_only;
+        self
     }
 
     pub(crate) fn seek_to_first(&mut self) -> Result<bool> {
@@ -151,6 +160,7 @@ impl<C: Cursor> DbIter<C> {
     pub(crate) fn value(&self) -> &[u8] {
         match self.standing {
             Standing::Nowhere => &[],
+            Standing::Forward if self.keys_only => &[],
             Standing::Forward => self.merge.value(),
             Standing::Backward => &self.value,
         }
@@ -254,7 +264,9 @@ impl<C: Cursor> DbIter<C> {
         match kind(trailer)? {
             Kind::Put => {
                 self.value.clear();
-                self.value.extend_from_slice(self.merge.value());
+                if !self.keys_only {
+                    self.value.extend_from_slice(self.merge.value());
+                }
                 Ok(Some(true))
             }
             Kind::Delete => Ok(Some(false)),

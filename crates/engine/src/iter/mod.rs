@@ -5,6 +5,7 @@
 //!   MergeIter   every entry of every source in internal order, both ways
 //!     Source      one sorted source:
 //!       MemtableIter
+//!       Selected                 a memtable under a predicate
 //!       TableIter                one table (level 0)
 //!       LevelIter                a run of tables that do not overlap, opened one at a time
 //! ```
@@ -20,6 +21,7 @@ mod cursor;
 mod db_iter;
 mod level;
 mod merge;
+mod selected;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -29,4 +31,5 @@ pub(crate) use cursor::Cursor;
 pub(crate) use db_iter::DbIter;
 pub(crate) use level::{LevelIter, Run};
 pub(crate) use merge::MergeIter;
+pub(crate) use selected::Selected;
 pub(crate) use source::Source;

@@ -1,6 +1,6 @@
 //! [`Source`]: one child of a merge, of whichever kind.
 
-use super::{Cursor, LevelIter, Run};
+use super::{Cursor, LevelIter, Run, Selected};
 use crate::memtable::MemtableIter;
 use sluice_base::{Result, Trailer};
 
@@ -8,6 +8,8 @@ use sluice_base::{Result, Trailer};
 #[derive(Debug)]
 pub(crate) enum Source<R: Run> {
     Memtable(MemtableIter),
+    /// A memtable, of which a predicate shows a part.
+    Selected(Selected<MemtableIter>),
     /// One table of level 0, which overlaps others.
     Table(R::Cursor),
     /// A level below, whose tables do not overlap.
@@ -19,6 +21,7 @@ macro_rules! each {
     ($source:expr, $cursor:ident => $call:expr) => {
         match $source {
             Source::Memtable($cursor) => $call,
+            Source::Selected($cursor) => $call,
             Source::Table($cursor) => $call,
             Source::Level($cursor) => $call,
         }

@@ -58,6 +58,12 @@ impl Exceptions {
         self.ranks.len() * 4
     }
 
+    /// Word `at` of the bitmap of exceptions.
+    #[inline]
+    pub fn word(&self, block: &[u8], at: usize) -> u64 {
+        load_u64(block, self.words as usize + at * 8)
+    }
+
     /// The number of the exception that `row` is, if it is one.
     #[inline]
     pub fn index(&self, block: &[u8], row: usize) -> Option<usize> {
@@ -99,6 +105,10 @@ impl ExceptionsBuilder {
 
     pub fn is_empty(&self) -> bool {
         self.keys.rows() == 0
+    }
+
+    pub fn len(&self) -> usize {
+        self.keys.rows()
     }
 
     /// About how many bytes the column would have for `rows` rows; not less than it will.

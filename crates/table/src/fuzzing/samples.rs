@@ -1,12 +1,14 @@
 //! Sound inputs for the functions beside: what tables under key schemas look like. Seeds are made of
 //! them; the same for the same seed.
 
-use std::{path::Path, sync::Arc};
+use std::{ops::Bound, path::Path, sync::Arc};
 
 use sluice_base::{FileNo, Kind, Result, SeqNo, Trailer};
 use sluice_env::{Fs, MemFs, Rng};
 
-use crate::{Compression, KeySchema, TableOptions, TableWriter, schema::sample};
+use crate::{
+    Compression, FieldValue, KeyPredicate, KeySchema, TableOptions, TableWriter, schema::sample,
+};
 
 /// The schemas that [`super::block`] tries: every type of field, and every first one.
 pub const SCHEMAS: [&str; 4] = [
@@ -15,6 +17,28 @@ pub const SCHEMAS: [&str; 4] = [
     "id fixed 4, kind u8",
     "name escaped, part counted u8",
 ];
+
+/// Predicates on fields of [`SCHEMAS`], of every form.
+pub fn predicates() -> Vec<KeyPredicate> {
+    let number = FieldValue::Number;
+    let bytes = |bytes: &'static [u8]| FieldValue::Bytes(bytes.into());
+    let of = |schema: usize| {
+        let schema = KeySchema::parse("sample", 1, SCHEMAS[schema]).unwrap_or_else(|_| {
+            KeySchema::whole_key() // not met: the texts are schemas
+        });
+        KeyPredicate::new(Arc::new(schema))
+    };
+    [
+        of(0).equal("tenant", bytes(b"a")).and_then(|it| it.range("ts", number(2)..number(4))),
+        of(0).range("table", number(1)..).and_then(|it| it.range("rest", ..=bytes(b"b"))),
+        of(1).equal(0, number(1)).and_then(|it| it.range("key", bytes(b"")..)),
+        of(2).range("id", bytes(b"aaaa")..bytes(b"bbbb")).and_then(|it| it.equal(1, number(0))),
+        of(3).range(0, (Bound::Excluded(bytes(b"a")), Bound::Unbounded)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
 
 /// Inputs of [`super::footer`]: a descriptor behind its length, then a key or a text.
 pub fn descriptors(seed: u64) -> Vec<Vec<u8>> {
@@ -36,7 +60,10 @@ pub fn descriptors(seed: u64) -> Vec<Vec<u8>> {
 pub fn tables(seed: u64) -> Result<Vec<Vec<u8>>> {
     let mut rng = Rng::new(seed);
     let mut out = Vec::new();
-    for (number, text) in SCHEMAS.iter().enumerate() {
+    // Each in one level and in two, as small as they are.
+    for (number, text) in SCHEMAS.iter().flat_map(|text| [text, text]).enumerate() {
+        let partitions = if number % 2 == 0 { usize::MAX } else { 100 };
+        let number = number / 2;
         let schema = Arc::new(KeySchema::parse("sample", 1, text)?);
         let mut keys: Vec<Vec<u8>> = (0..40).map(|_| sample::key(&mut rng, &schema)).collect();
         if number % 2 == 0 {
@@ -51,6 +78,8 @@ pub fn tables(seed: u64) -> Result<Vec<Vec<u8>>> {
             block_bytes: 512,
             compression: Compression::None,
             schema,
+            index_partition_bytes: partitions,
+            filter_fields: (number % 2 == 0).then_some(1),
             ..TableOptions::default()
         };
         let mut writer = TableWriter::create(&fs, path, FileNo(1), options)?;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use super::{ESCAPED_END, strings::Strings};
 use crate::{
     column::{ExceptionsBuilder, encode_integers, integer_width},
+    field_stats::FieldBounds,
     format::{encoding, role},
     layout::LayoutWriter,
     schema::{FieldType, IntWidth, KeySchema},
@@ -71,6 +72,24 @@ impl KeyColumnsBuilder {
     /// The words of the bitmap "equals the row before".
     pub fn same_words(&self) -> &[u64] {
         &self.same
+    }
+
+    /// Rows whose keys do not split.
+    pub fn exceptions(&self) -> usize {
+        self.exceptions.len()
+    }
+
+    /// The smallest and the largest of each field, exceptions apart.
+    pub fn bounds(&self) -> impl Iterator<Item = FieldBounds> {
+        let nothing = self.leading == self.rows;
+        self.fields.iter().zip(self.schema.types()).map(move |(field, &of_type)| match field {
+            _ if nothing => FieldBounds::nothing(of_type),
+            FieldBuilder::Numbers { min, max, .. } => FieldBounds::Numbers(*min, *max),
+            FieldBuilder::Strings { strings, .. } => {
+                let (min, max) = strings.min_max().unwrap_or_default();
+                FieldBounds::of_strings(min, max)
+            }
+        })
     }
 
     /// How many columns it will write.

@@ -14,12 +14,12 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Field {
     pub(super) of_type: FieldType,
-    values: Values,
+    pub(super) values: Values,
 }
 
 /// The column of a field. Resolved when the block is loaded.
 #[derive(Debug)]
-enum Values {
+pub(super) enum Values {
     Numbers(IntWidth, Integers, Samples),
     /// The samples are of the heads: [`crate::column::head`].
     Raw(RawBytes, Samples),

@@ -24,6 +24,7 @@
 mod builder;
 mod field;
 mod samples;
+mod select;
 mod strings;
 
 use std::cmp::Ordering;

@@ -72,6 +72,15 @@ impl Strings {
         self.raw_bytes += self.get(run).len();
     }
 
+    /// The smallest and the largest; `None` without rows.
+    pub(super) fn min_max(&self) -> Option<(&[u8], &[u8])> {
+        let first = (!self.ends.is_empty()).then(|| self.get(0))?;
+        Some((1..self.ends.len()).fold((first, first), |(min, max), run| {
+            let string = self.get(run);
+            (min.min(string), max.max(string))
+        }))
+    }
+
     /// About how many bytes the column would have now; hardly less than it will.
     pub(super) fn encoded_bytes_max(&self) -> usize {
         let (rows, runs) = (self.runs.len(), self.ends.len());

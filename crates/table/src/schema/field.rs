@@ -54,7 +54,7 @@ impl IntWidth {
     }
 
     /// The largest value.
-    fn max(self) -> u64 {
+    pub(crate) fn max(self) -> u64 {
         u64::MAX >> (64 - 8 * self.bytes())
     }
 
@@ -169,7 +169,7 @@ impl FieldType {
     }
 
     /// Appends the key bytes of `value`; `name` is for the message.
-    pub(super) fn put(self, name: &str, value: &FieldValue<'_>, out: &mut Vec<u8>) -> Result<()> {
+    pub(crate) fn put(self, name: &str, value: &FieldValue<'_>, out: &mut Vec<u8>) -> Result<()> {
         let wrong = |what: String| Err(Error::invalid(format!("key field {name}: {what}")));
         match (self, value) {
             (FieldType::Uint { width, desc }, FieldValue::Number(number)) => {

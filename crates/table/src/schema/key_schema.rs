@@ -152,6 +152,16 @@ impl KeySchema {
         self.types.len() - usize::from(self.types.last() == Some(&FieldType::Rest))
     }
 
+    /// How many bytes of `key` its first `fields` fields are; `None` when it does not begin with so many.
+    /// What comes behind them does not matter.
+    pub(crate) fn prefix_end(&self, key: &[u8], fields: usize) -> Option<usize> {
+        let mut at = 0;
+        for of_type in self.types.get(..fields)? {
+            at += of_type.take(&key[at..])?;
+        }
+        Some(at)
+    }
+
     /// [`KeySchema::split_ends`] of a key whose first `kept` fields, which must be delimited, are
     /// known to end as the first `kept` of `ends` say.
     #[inline]
