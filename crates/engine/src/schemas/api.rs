@@ -101,6 +101,8 @@ fn set_range(
     core.versions.apply_with(core, edit, |versions| {
         let Some(family) = versions.state.cf(cf.id()) else { return };
         cf.schemas().set_map(resolve(core, &versions.state, &family.schema_map, &schema));
+        // Written again: that it was drained once says nothing any more.
+        core.drains.forget(cf.id(), &schema.id());
     })
 }
 

@@ -80,6 +80,8 @@ struct Inner {
     ended: VecDeque<(CfId, DrainStatus)>,
     /// No end is written before this moment, in monotonic microseconds.
     not_before_us: u64,
+    /// The last attempt to write an end failed.
+    has_failed: bool,
 }
 
 impl Drains {
@@ -96,7 +98,7 @@ impl Drains {
         inner.ended.push_back((cf, status));
     }
 
-    fn forget(&self, cf: CfId, id: &SchemaId) {
+    pub(super) fn forget(&self, cf: CfId, id: &SchemaId) {
         self.lock().ended.retain(|(of, other)| (*of, &other.id) != (cf, id));
     }
 
@@ -365,11 +367,17 @@ pub(crate) fn end_ready(core: &Arc<Core>) -> bool {
                 Ok(ended) => any |= ended,
                 Err(error) => {
                     core.health.background_error("drain", &error);
-                    core.drains.lock().not_before_us = now_us + RETRY_US;
+                    let mut inner = core.drains.lock();
+                    (inner.not_before_us, inner.has_failed) = (now_us + RETRY_US, true);
                     return any;
                 }
             }
         }
+    }
+    // Also when what failed was cancelled or went with its family: nothing is wrong any more.
+    if std::mem::take(&mut core.drains.lock().has_failed) {
+        sluice_env::probe!("drain: its end was written at another attempt, or not needed");
+        core.health.background_ok("drain");
     }
     any
 }
@@ -395,7 +403,6 @@ fn end(core: &Arc<Core>, cf: &ColumnFamily, schema: u32) -> Result<bool> {
     if let Some(status) = status.filter(|_| ended) {
         sluice_env::probe!("drain: ended");
         let status = DrainStatus { state: DrainState::Done, ..status };
-        core.health.background_ok("drain");
         core.drains.ended(cf.id(), status.clone());
         core.events.drain_end(&status);
     }
