@@ -3,7 +3,7 @@
 
 use crate::schemas::FamilySchemas;
 use sluice_base::CfId;
-use sluice_table::SkipCounters;
+use sluice_table::{KeySchema, SkipCounters};
 use std::sync::Arc;
 
 /// A handle on one column family: cheap to clone, valid as long as its [`crate::Db`] is open.

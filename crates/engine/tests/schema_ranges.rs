@@ -315,6 +315,9 @@ impl Model {
         for status in db.drains() {
             if status.state == DrainState::Done {
                 assert_eq!((status.tables_left, status.bytes_left), (0, 0), "{}", self.label);
+                let is_it = |number: &usize| schema(*number).id() == status.id;
+                let number = (0..SCHEMAS.len()).find(is_it).unwrap();
+                assert_eq!(self.tables_under(&db, number), 0, "{}: {status:?}", self.label);
             } else {
                 assert_eq!(status.state, DrainState::Paused, "{}: {status:?}", self.label);
             }

@@ -8,6 +8,7 @@ use proptest::{
 };
 use sluice_base::{CfId, FileNo, Kind, Level, SeqNo, Trailer};
 use sluice_env::Rng;
+use sluice_table::KeySchema;
 
 use crate::version::{
     CfCreate, CfEdit, Drain, InternalKey, OptionFields, SchemaDefinition, SchemaMap, TableMeta,
@@ -139,7 +140,8 @@ prop_compose! {
     }
 }
 
-/// The edits of the golden dump: two families are created, one is flushed, its table moves.
+/// The edits of the golden dump: two families are created, one is flushed, its table moves; then
+/// its key schemas change, the former one is to be drained, and a table comes under a new one.
 pub(crate) fn golden_edits() -> Vec<VersionEdit> {
     let mut options = OptionFields::new();
     options.set_number(2, 64 << 20);
@@ -169,7 +171,28 @@ pub(crate) fn golden_edits() -> Vec<VersionEdit> {
             ..CfEdit::new(CfId(0))
         }
         .into(),
+        VersionEdit {
+            schemas: vec![
+                define(1, &KeySchema::parse("days", 1, "day u32, rest").unwrap()),
+                define(2, &KeySchema::parse("days", 2, "day u32 desc, rest").unwrap()),
+            ],
+            ..CfEdit {
+                schema_map: Some(SchemaMap::whole(1).with(b"m", None, 2).unwrap()),
+                drains: Some(vec![Drain { schema: 0, is_paused: true, tables: 1, bytes: 1007 }]),
+                ..CfEdit::new(CfId(0))
+            }
+            .into()
+        },
+        CfEdit {
+            added: vec![(Level(0), TableMeta { schema: 2, ..table(9, "mint", "pear", 10, 12) })],
+            ..CfEdit::new(CfId(0))
+        }
+        .into(),
     ]
+}
+
+fn define(index: u32, schema: &KeySchema) -> SchemaDefinition {
+    SchemaDefinition { index, hash: schema.id().hash, descriptor: schema.encode().into() }
 }
 
 /// The state after `edits`.
@@ -193,6 +216,19 @@ pub(crate) fn legal_edit(rng: &mut Rng, state: &VersionState<()>) -> VersionEdit
     }
     let cf = &state.cfs[&id];
     let mut edit = CfEdit::new(id);
+    if rng.one_in(8) {
+        // Another schema for all keys but some, and a drain of one that is left.
+        let index = state.schemas.len() as u32 + 1;
+        let schema = KeySchema::parse("legal", index, "lead u8, rest").unwrap();
+        let some = rng.below(u64::from(index) + 1) as u32;
+        let map = SchemaMap::whole(index).with(b"500", Some(b"600"), some).unwrap();
+        let drained = (0..index).find(|schema| !map.writes(*schema));
+        let (is_paused, tables, bytes) = (rng.one_in(2), rng.below(9), rng.below(1 << 40));
+        let drain = drained.map(|schema| Drain { schema, is_paused, tables, bytes });
+        edit.schema_map = Some(map);
+        edit.drains = Some(drain.into_iter().collect());
+        return VersionEdit { schemas: vec![define(index, &schema)], ..edit.into() };
+    }
     let l0 = cf.version.level(Level(0));
     if l0.len() < 3 || !rng.one_in(3) {
         let (min, max) = (state.last_seq.0 + 1, state.last_seq.0 + 1 + rng.below(50));

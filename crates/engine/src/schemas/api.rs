@@ -101,7 +101,7 @@ fn set_range(
     core.versions.apply_with(core, edit, |versions| {
         let Some(family) = versions.state.cf(cf.id()) else { return };
         cf.schemas().set_map(resolve(core, &versions.state, &family.schema_map, &schema));
-        // Tables may come under it again: "done" would no longer be true.
+        // Written again: that it was drained once says nothing any more.
         core.drains.forget(cf.id(), &schema.id());
     })
 }

@@ -80,6 +80,8 @@ struct Inner {
     ended: VecDeque<(CfId, DrainStatus)>,
     /// No end is written before this moment, in monotonic microseconds.
     not_before_us: u64,
+    /// The last attempt to write an end failed.
+    has_failed: bool,
 }
 
 impl Drains {
@@ -379,11 +381,17 @@ pub(crate) fn end_ready(core: &Arc<Core>) -> bool {
                 Ok(ended) => any |= ended,
                 Err(error) => {
                     core.health.background_error("drain", &error);
-                    core.drains.lock().not_before_us = now_us + RETRY_US;
+                    let mut inner = core.drains.lock();
+                    (inner.not_before_us, inner.has_failed) = (now_us + RETRY_US, true);
                     return any;
                 }
             }
         }
+    }
+    // Also when what failed was cancelled or went with its family: nothing is wrong any more.
+    if std::mem::take(&mut core.drains.lock().has_failed) {
+        sluice_env::probe!("drain: its end was written at another attempt, or not needed");
+        core.health.background_ok("drain");
     }
     any
 }
@@ -408,7 +416,6 @@ fn end(core: &Arc<Core>, cf: &ColumnFamily, schema: u32) -> Result<bool> {
     })?;
     if let Some(status) = &status {
         sluice_env::probe!("drain: ended");
-        core.health.background_ok("drain");
         core.events.drain_end(status);
     }
     Ok(status.is_some())

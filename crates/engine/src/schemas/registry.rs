@@ -127,7 +127,6 @@ pub(crate) fn open(state: &mut VersionState, store: &Arc<TableStore>) -> Result<
     for id in ids {
         let Some(cf) = state.cf(id) else { continue };
         let Some(descriptor) = cf.options.bytes(OLD_OPTION).map(<[u8]>::to_vec) else { continue };
-        sluice_env::probe!("schemas: a family of before ranges was taken over");
         let (version, name) = (Arc::clone(&cf.version), cf.name.clone());
         take_over(state, store, id, &descriptor, &version)
             .map_err(|error| error.context(format_args!("column family '{name}'")))?;
