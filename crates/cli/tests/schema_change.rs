@@ -81,8 +81,9 @@ fn change(client: &mut Client, fields: &str, before: &str) -> Duration {
     assert_eq!(set.array().len(), 10, "{set:?}");
     let began = Instant::now();
     let words: Vec<&str> = ["SCHEMA", "DRAIN"].into_iter().chain(before.split(' ')).collect();
+    // Empty where compactions have left nothing to it.
     let begun = client.ask(&words).unwrap();
-    assert!(!begun.array().is_empty(), "{begun:?}");
+    println!("{} drains of {before}", begun.array().len());
     loop {
         let status = client.ask(&[&words[..], &["STATUS"]].concat()).unwrap();
         if status.array().iter().all(|drain| drain.array()[7].text() == "done") {

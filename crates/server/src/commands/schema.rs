@@ -205,7 +205,8 @@ fn help(call: &mut Call<'_>, _: &Args<'_>) -> CmdResult {
             "    Without a version: the one that has these fields, or the next.",
             "DRAIN <name> [version] [PAUSE|RESUME|CANCEL|STATUS]",
             "    Rewrite what is left under a key schema that no range is written under any more,",
-            "    in the background; hold that, go on, give it up; or return how far it is.",
+            "    in the background; hold that, go on, give it up; or return how far it is. Returns",
+            "    a row for each column family; none where no table is under it and none is written.",
         ],
     )
 }

@@ -170,7 +170,8 @@ mod tests {
 
     #[test]
     fn a_range_may_be_open_and_is_never_empty() {
-        let range = |start: &[u8], end: &[u8]| range(start, end).map_err(|error| error.0);
+        let range =
+            |start: &[u8], end: &[u8]| range(start, end).map_err(|error| error.0.into_owned());
         assert_eq!(range(b"-", b"+"), Ok((vec![], None)));
         assert_eq!(range(b"", b""), Ok((vec![], None)));
         assert_eq!(range(b"\0\xff", b"\x01"), Ok((vec![0, 255], Some(vec![1]))));
@@ -185,7 +186,9 @@ mod tests {
 
     #[test]
     fn a_drain_takes_a_version_and_one_word() {
-        let parse = |line: &str| Named::parse_with_action(&words(line)).map_err(|error| error.0);
+        let parse = |line: &str| {
+            Named::parse_with_action(&words(line)).map_err(|error| error.0.into_owned())
+        };
         assert_eq!(parse("events"), Ok((named("events", None), Action::Start)));
         assert_eq!(parse("events 1"), Ok((named("events", Some(1)), Action::Start)));
         assert_eq!(parse("events pause"), Ok((named("events", None), Action::Pause)));
@@ -200,7 +203,7 @@ mod tests {
             parse("events x pause"),
             Err("ERR 'x' is not a version: give a number".to_owned())
         );
-        assert_eq!(parse("events 1 2"), Err("ERR syntax error".to_owned()).or(parse("events 1 2")));
+        assert_eq!(parse("events 1 2"), Err("ERR syntax error".to_owned()));
         assert!(parse("events 1 pause x").is_err() && parse("").is_err());
     }
 }
