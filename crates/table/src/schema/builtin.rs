@@ -98,7 +98,7 @@ mod tests {
         assert!([key(u64::MAX), key(7), key(6), key(0)].is_sorted());
         let intent = b"k\0\xff\0\x01";
         assert_eq!(mvcc.split(intent), None);
-        assert!(&intent[..] < &key(u64::MAX)[..]);
+        assert!(intent[..] < key(u64::MAX)[..]);
     }
 
     #[test]
