@@ -98,9 +98,8 @@ fn a_drain_waits_for_a_compaction_that_began_before_the_schema_was_replaced() {
         held.open();
         compacting.join().unwrap().unwrap();
         let ended = loop {
-            match events.recv(Some(NEVER)).unwrap().event {
-                Event::DrainEnd { status } => break status,
-                _ => {}
+            if let Event::DrainEnd { status } = events.recv(Some(NEVER)).unwrap().event {
+                break status;
             }
         };
         assert_eq!((ended.state, ended.id), (DrainState::Done, old.clone()));

@@ -443,6 +443,41 @@ mod tests {
     }
 
     #[test]
+    fn p12_key_schemas_are_fields_that_a_reader_must_know() {
+        for tag in [SCHEMA, SCHEMA_MAP, DRAINS, TABLE_SCHEMA] {
+            assert_eq!(tag & 1, 1);
+        }
+    }
+
+    #[test]
+    fn key_schemas_are_bounded_and_in_order() {
+        let family = |tag: u32, field: &[u8]| {
+            let mut body = vec![0];
+            put_field(&mut body, tag, field);
+            let mut bytes = Vec::new();
+            put_field(&mut bytes, FAMILY, &body);
+            decode_edit(&bytes)
+        };
+        assert!(family(SCHEMA_MAP, &[2, 0, 7, 1, b'm', 8]).is_ok());
+        for wrong in [
+            &[0][..],                              // no range
+            &[1, 1, b'a', 7],                      // begins behind the empty key
+            &[2, 0, 7, 0, 8],                      // an empty range
+            &[2, 0, 7, 1, b'm', 7],                // an end that divides nothing
+            &[3, 0, 7, 1, b'm', 8, 1, b'a', 9],    // out of order
+            &[1, 0, 7, 0],                         // more than is said
+            &[0xff, 0xff, 0xff, 0xff, 0x0f, 0, 7], // less
+        ] {
+            assert!(family(SCHEMA_MAP, wrong).is_err(), "{wrong:?}");
+        }
+        assert!(family(DRAINS, &[1, 3, 1, 9, 9]).is_ok());
+        assert!(family(DRAINS, &[1, 3, 2, 9, 9]).is_err(), "paused is 0 or 1");
+        let mut bytes = Vec::new();
+        put_field(&mut bytes, SCHEMA, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 0]);
+        assert!(decode_edit(&bytes).is_err(), "index 0 is the default");
+    }
+
+    #[test]
     fn levels_sequence_numbers_and_names_are_bounded() {
         let family = |level: u8| {
             let mut body = vec![0];
