@@ -419,6 +419,26 @@ impl Default for WriteOptions {
 /// assert_eq!(count, 2);
 /// # Ok::<(), sluicedb::Error>(())
 /// ```
+///
+/// By fields of the key, under a key schema:
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # use sluicedb::{CfOptions, Db, FieldValue, KeyPredicate, KeySchema, Options, ReadOptions};
+/// # use std::sync::Arc;
+/// let db = Db::open(dir.path(), Options::default())?;
+/// let schema = KeySchema::parse("events", 1, "tenant escaped, ts u64 desc")?;
+/// let options = CfOptions { key_schema: Some(schema.clone()), ..CfOptions::default() };
+/// let events = db.create_column_family("events", options)?;
+/// for ts in [10, 20, 30] {
+///     let fields = [FieldValue::Bytes(b"acme"[..].into()), FieldValue::Number(ts)];
+///     db.put(&events, &schema.join(&fields)?, b"value")?;
+/// }
+/// let since = KeyPredicate::new(Arc::new(schema)).range("ts", FieldValue::Number(15)..)?;
+/// let options = ReadOptions { predicate: Some(Arc::new(since)), ..ReadOptions::default() };
+/// let mut iter = db.iter(&events, options)?;
+/// assert!(iter.seek_to_first()? && iter.next()? && !iter.next()?);
+/// # Ok::<(), sluicedb::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReadOptions {
     /// First key of the range, included.
@@ -432,25 +452,6 @@ pub struct ReadOptions {
     /// Only keys whose fields fulfil its conditions; a key that does not split by its schema does not.
     /// The schema is the predicate's own: entries in memory and in tables under any schema are judged
     /// alike. Tables under its schema are not read where their statistics exclude a match.
-    ///
-    /// ```
-    /// # let dir = tempfile::tempdir().unwrap();
-    /// # use sluicedb::{CfOptions, Db, FieldValue, KeyPredicate, KeySchema, Options, ReadOptions};
-    /// # use std::sync::Arc;
-    /// let db = Db::open(dir.path(), Options::default())?;
-    /// let schema = KeySchema::parse("events", 1, "tenant escaped, ts u64 desc")?;
-    /// let options = CfOptions { key_schema: Some(schema.clone()), ..CfOptions::default() };
-    /// let events = db.create_column_family("events", options)?;
-    /// for ts in [10, 20, 30] {
-    ///     let fields = [FieldValue::Bytes(b"acme"[..].into()), FieldValue::Number(ts)];
-    ///     db.put(&events, &schema.join(&fields)?, b"value")?;
-    /// }
-    /// let since = KeyPredicate::new(Arc::new(schema)).range("ts", FieldValue::Number(15)..)?;
-    /// let options = ReadOptions { predicate: Some(Arc::new(since)), ..ReadOptions::default() };
-    /// let mut iter = db.iter(&events, options)?;
-    /// assert!(iter.seek_to_first()? && iter.next()? && !iter.next()?);
-    /// # Ok::<(), sluicedb::Error>(())
-    /// ```
     pub predicate: Option<Arc<KeyPredicate>>,
     /// Values are not asked for: [`crate::Iter::value`] is empty, and no value is read in a table's
     /// block or copied.

@@ -169,6 +169,82 @@ fn forge(file: &[u8], change: impl Fn(&mut [u8]) -> bool) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// Where column `role` of an index begins and ends.
+fn column(index: &[u8], role: u8) -> std::ops::Range<usize> {
+    let columns = usize::from(index[4]);
+    let entry = |at: usize| &index[8 + at * 8..16 + at * 8];
+    let start = |at: usize| u32::from_le_bytes(entry(at)[4..8].try_into().unwrap()) as usize;
+    let at = (0..columns).find(|&at| entry(at)[0] == role).unwrap();
+    start(at)..if at + 1 == columns { index.len() } else { start(at + 1) }
+}
+
+#[test]
+fn a_top_index_that_lies_is_refused_when_the_partition_is_loaded() {
+    let (mem, fs) = mem_fs();
+    let schema = Arc::new(KeySchema::parse("small", 1, "kind fixed 3, colon u8, rest").unwrap());
+    let mut entries = small_entries();
+    entries.insert(0, put(b"ke", 500, b"does not split"));
+    let options = TableOptions {
+        schema,
+        block_bytes: 256,
+        index_partition_bytes: 60,
+        ..small_options(Compression::None)
+    };
+    build(&fs, &entries, options);
+    let file = mem.read(PATH).unwrap();
+    let (first, last) = (&entries[0], &entries[entries.len() - 1]);
+    // Sums and separator are compared on each load, the statistics by a verification.
+    for (role, loaded) in [(0x81, true), (0x85, true), (0x86, true), (0x89, true), (0xa5, false)] {
+        let bytes = forge(&file, |index| {
+            let end = column(index, role).end;
+            // A separator becomes a larger one: the last partition is still the last key's.
+            index[end - 1] ^= 2;
+            true
+        });
+        mem.write(PATH, &bytes.unwrap()).unwrap();
+        let table = open(&fs, &BlockCache::new(0)).unwrap();
+        let report = table.verify();
+        assert!(report.errors_total > 0, "{role:#x}");
+        let get = |entry: &Entry| table.get(&entry.0, filter_hash(&entry.0), entry.1).map(|_| ());
+        let kind = get(last).map_err(|error| error.kind());
+        assert_eq!(kind, if loaded { Err(ErrorKind::Corruption) } else { Ok(()) }, "{role:#x}");
+        if role == 0x81 {
+            get(first).unwrap(); // another partition
+        }
+        let mut iter = TableIter::new(Arc::clone(&table), IterOptions::default());
+        assert_eq!(iter.seek_to_last().is_err(), loaded, "{role:#x}");
+    }
+    // What the top says of all partitions together is known when the table is opened.
+    for role in [0x83, 0x84, 0x8a, 0x8b] {
+        let bytes = forge(&file, |index| {
+            let end = column(index, role).end;
+            index[end - 1] ^= 1;
+            true
+        });
+        mem.write(PATH, &bytes.unwrap()).unwrap();
+        let error = open(&fs, &BlockCache::new(0)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{role:#x}: {error}");
+    }
+}
+
+#[test]
+fn footer_flags_of_a_newer_build_are_unsupported_and_flags_without_their_properties_damage() {
+    let (mem, fs) = mem_fs();
+    build(&fs, &small_entries(), small_options(Compression::None));
+    let file = mem.read(PATH).unwrap();
+    for (flags, kind) in
+        [(1, ErrorKind::Corruption), (2, ErrorKind::Corruption), (4, ErrorKind::Unsupported)]
+    {
+        let mut bytes = file.clone();
+        let at = bytes.len() - 20;
+        bytes[at] = flags;
+        sluice_table::fuzzing::repair(&mut bytes);
+        mem.write(PATH, &bytes).unwrap();
+        let error = open(&fs, &BlockCache::new(0)).unwrap_err();
+        assert_eq!(error.kind(), kind, "{flags}: {error}");
+    }
+}
+
 #[test]
 fn statistics_that_lie_are_found_by_a_verification_and_refused_where_they_cannot_be() {
     let (mem, fs) = mem_fs();
@@ -183,17 +259,6 @@ fn statistics_that_lie_are_found_by_a_verification_and_refused_where_they_cannot
         table.verify().into_result().map_err(|error| error.to_string())
     };
     verify(&file).unwrap();
-    // Where column `role` begins and ends.
-    let column = |index: &[u8], role: u8| {
-        let columns = usize::from(index[4]);
-        let entry = |at: usize| &index[8 + at * 8..16 + at * 8];
-        let start = |at: usize| {
-            let raw = entry(at)[4..8].try_into().unwrap();
-            if at == columns { index.len() } else { u32::from_le_bytes(raw) as usize }
-        };
-        let at = (0..columns).find(|&at| entry(at)[0] == role).unwrap();
-        start(at)..if at + 1 == columns { index.len() } else { start(at + 1) }
-    };
     for (role, what) in [(0x89, "exceptions"), (0xa3, "key field 1"), (0xa5, "key field 2")] {
         let bytes = forge(&file, |index| {
             let range = column(index, role);

@@ -82,11 +82,17 @@ impl KeyColumnsBuilder {
     /// The smallest and the largest of each field, exceptions apart.
     pub fn bounds(&self) -> impl Iterator<Item = FieldBounds> {
         let nothing = self.leading == self.rows;
+        // Behind fields that are the same in all rows a field ascends, as the keys do.
+        let mut ascends = true;
         self.fields.iter().zip(self.schema.types()).map(move |(field, &of_type)| match field {
             _ if nothing => FieldBounds::nothing(of_type),
-            FieldBuilder::Numbers { min, max, .. } => FieldBounds::Numbers(*min, *max),
+            FieldBuilder::Numbers { min, max, .. } => {
+                ascends &= min == max;
+                FieldBounds::Numbers(*min, *max)
+            }
             FieldBuilder::Strings { strings, .. } => {
-                let (min, max) = strings.min_max().unwrap_or_default();
+                let (min, max) = strings.min_max(ascends).unwrap_or_default();
+                ascends &= strings.is_constant();
                 FieldBounds::of_strings(min, max)
             }
         })

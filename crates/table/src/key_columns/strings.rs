@@ -72,13 +72,23 @@ impl Strings {
         self.raw_bytes += self.get(run).len();
     }
 
-    /// The smallest and the largest; `None` without rows.
-    pub(super) fn min_max(&self) -> Option<(&[u8], &[u8])> {
-        let first = (!self.ends.is_empty()).then(|| self.get(0))?;
-        Some((1..self.ends.len()).fold((first, first), |(min, max), run| {
+    /// The smallest and the largest, which are the first and the last where strings ascend; `None`
+    /// without rows.
+    pub(super) fn min_max(&self, ascends: bool) -> Option<(&[u8], &[u8])> {
+        let last = self.ends.len().checked_sub(1)?;
+        let first = self.get(0);
+        if ascends {
+            return Some((first, self.get(last)));
+        }
+        Some((1..=last).fold((first, first), |(min, max), run| {
             let string = self.get(run);
             (min.min(string), max.max(string))
         }))
+    }
+
+    /// Whether all rows are the same.
+    pub(super) fn is_constant(&self) -> bool {
+        self.ends.len() == 1
     }
 
     /// About how many bytes the column would have now; hardly less than it will.
