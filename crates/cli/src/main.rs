@@ -1,5 +1,6 @@
 //! The binary `sluice`: one subcommand a job. This file only reads the command line.
 
+mod inspect;
 mod serve;
 
 use std::process::ExitCode;
@@ -26,10 +27,14 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
         arguments: Vec<String>,
     },
+    /// Look into a file of a database, without the database
+    #[command(subcommand)]
+    Inspect(inspect::What),
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Server { arguments } => serve::run(arguments),
+        Command::Inspect(what) => inspect::run(what),
     }
 }

@@ -93,7 +93,7 @@ pub(crate) fn stats(core: &Arc<Core>) -> Stats {
             sealed_entries: cf.sealed.iter().map(|sealed| sealed.memtable.entries()).sum(),
             last_flush: flushes.map(|(_, last)| last),
             flushes: flushes.map_or(0, |(count, _)| count),
-            compaction_debt_bytes: compaction::debt_bytes(core, &cf.version),
+            compaction_debt_bytes: compaction::debt_bytes(core, cf),
             ..CfStats::default()
         };
         for level in 0..Level::COUNT {

@@ -1,9 +1,8 @@
 //! [`ColumnFamily`]: a caller's handle on a named key space. A name and two numbers; the state it
 //! stands for lives in [`crate::read_state`].
 
-use crate::CfOptions;
+use crate::schemas::FamilySchemas;
 use sluice_base::CfId;
-use sluice_env::sync::{Mutex, PoisonError};
 use sluice_table::{KeySchema, SkipCounters};
 use std::sync::Arc;
 
@@ -28,9 +27,8 @@ struct Inner {
     name: String,
     slot: usize,
     wal: bool,
-    /// How the next tables are written. A leaf lock, taken by flush and compaction once a table; no
-    /// read or write of the family comes here.
-    key_schema: Mutex<Arc<KeySchema>>,
+    /// How the next tables are written.
+    schemas: FamilySchemas,
     owner: Arc<DbId>,
 }
 
@@ -59,27 +57,28 @@ impl ColumnFamily {
         id: CfId,
         name: &str,
         slot: usize,
-        options: &CfOptions,
+        wal: bool,
+        schemas: FamilySchemas,
         owner: &Arc<DbId>,
     ) -> ColumnFamily {
-        let schema = options.key_schema.clone().unwrap_or_else(KeySchema::whole_key);
         ColumnFamily(Arc::new(Inner {
             id,
             name: name.to_owned(),
             slot,
-            wal: options.wal,
-            key_schema: Mutex::new(Arc::new(schema)),
+            wal,
+            schemas,
             owner: Arc::clone(owner),
         }))
     }
 
-    /// How tables of the family are written now: [`crate::CfOptions::key_schema`].
+    /// How tables of the family are written now: those of the lowest keys, where
+    /// [`crate::Db::key_schemas`] has several ranges.
     pub fn key_schema(&self) -> Arc<KeySchema> {
-        Arc::clone(&self.0.key_schema.lock().unwrap_or_else(PoisonError::into_inner))
+        self.0.schemas.current().first()
     }
 
-    pub(crate) fn set_key_schema(&self, schema: KeySchema) {
-        *self.0.key_schema.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(schema);
+    pub(crate) fn schemas(&self) -> &FamilySchemas {
+        &self.0.schemas
     }
 
     /// Whether its writes are logged: [`crate::CfOptions::wal`].
@@ -118,6 +117,6 @@ impl ColumnFamily {
 
     #[cfg(test)]
     pub(crate) fn for_test(id: u32, slot: usize, owner: &Arc<DbId>) -> ColumnFamily {
-        ColumnFamily::new(CfId(id), "test", slot, &CfOptions::default(), owner)
+        ColumnFamily::new(CfId(id), "test", slot, true, FamilySchemas::for_test(), owner)
     }
 }

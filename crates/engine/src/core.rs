@@ -9,7 +9,7 @@
 //!    checkpoints, the room's, the reserve's (held across its file's calls: only background work
 //!    takes it);
 //! 5. the log's own locks;
-//! 6. those of `events/`, held for pushes only, and the key schema of a family: one load or store.
+//! 6. those of `events/`, held for pushes only, and those of `schemas/`: a look or a store.
 //!
 //! Readers take none of them.
 
@@ -27,6 +27,7 @@ use crate::{
     read_state::ReadStateCell,
     reserve::Reserve,
     room::Room,
+    schemas::Drains,
     snapshot::SnapshotList,
     stats::{Counters, Recovery},
     tables::TableStore,
@@ -113,6 +114,8 @@ pub(crate) struct Core {
     pub flush_clerk: Clerk,
     pub compactions: Compactions,
     pub checkpoints: Checkpoints,
+    /// Drains of key schemas, as far as they are not in the manifest.
+    pub drains: Drains,
     pub room: Room,
     /// The room on disk kept for a flush.
     pub reserve: Reserve,
@@ -170,6 +173,7 @@ impl Core {
             flush_clerk: Clerk::default(),
             compactions: Compactions::default(),
             checkpoints: Checkpoints::default(),
+            drains: Drains::default(),
             room: Room::default(),
             reserve: Reserve::default(),
             flush_watch: FlushWatch::default(),
@@ -220,6 +224,7 @@ impl Core {
     pub(crate) fn retry_now(&self) {
         self.flushes.retry_now();
         self.compactions.retry_now();
+        self.drains.retry_now();
         self.reserve.retry_now();
         self.background.wake_flush();
         self.background.wake_compaction();

@@ -12,9 +12,9 @@ use crate::{
     memtables,
     options::{Background, resolve_budget},
     read_state::CfState,
-    recover, reserve,
+    recover, reserve, schemas,
     tables::{CfVersion, VersionState},
-    version::{CfCreate, CfEdit, KeyRange, OptionFields, VersionEdit},
+    version::{CfCreate, CfEdit, KeyRange, OptionFields, SchemaMap, VersionEdit},
 };
 use sluice_base::{Error, ErrorKind, SeqNo, limits};
 use sluice_env::sync::{Arc, PoisonError};
@@ -117,27 +117,6 @@ impl Db {
     /// `NotFound` when it is gone already; `Invalid` for the default family.
     pub fn drop_column_family(&self, cf: &ColumnFamily) -> Result<()> {
         drop_family(self.core(), cf)
-    }
-
-    /// Changes how tables of `cf` are written from now on; returns once the manifest says so. Tables
-    /// that are there stay as they are and readable, until compaction rewrites them. Costs no
-    /// reader or writer a pause.
-    ///
-    /// ```
-    /// # let dir = tempfile::tempdir().unwrap();
-    /// use sluicedb::{Db, KeySchema, Options};
-    /// let db = Db::open(dir.path(), Options::default())?;
-    /// let schema = KeySchema::parse("events", 1, "tenant escaped, ts u64 desc, rest")?;
-    /// db.set_key_schema(&db.default_cf(), schema.clone())?;
-    /// assert_eq!(*db.default_cf().key_schema(), schema);
-    /// # Ok::<(), sluicedb::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// `NotFound` when the family has been dropped; `Closed`; those of the manifest's write, after
-    /// which the schema is as it was, and may be the new one once the database has crashed.
-    pub fn set_key_schema(&self, cf: &ColumnFamily, schema: KeySchema) -> Result<()> {
-        set_key_schema(self.core(), cf, schema)
     }
 
     /// Commits a batch: atomic over all its column families.
@@ -472,10 +451,17 @@ fn create_family(core: &Arc<Core>, name: &str, options: &CfOptions) -> Result<Co
     options.validate()?;
     core.check_open(&core.commit.lock())?;
     let fields = options.to_fields();
+    let schema = Arc::new(options.key_schema.clone().unwrap_or_else(KeySchema::whole_key));
     let create = |state: &VersionState| {
         let id = state.next_cf;
         let create = CfCreate { id, name: name.to_owned(), options: fields };
-        Ok(VersionEdit { created: vec![create], ..VersionEdit::default() })
+        let (index, definition) = core.store.schemas.intern(state, &schema)?;
+        let map = (index != 0).then(|| SchemaMap::whole(index));
+        Ok(VersionEdit {
+            created: vec![create],
+            schemas: definition.into_iter().collect(),
+            ..CfEdit { schema_map: map, ..CfEdit::new(id) }.into()
+        })
     };
     let mut family = None;
     core.versions.apply_with(core, create, |versions| {
@@ -484,7 +470,8 @@ fn create_family(core: &Arc<Core>, name: &str, options: &CfOptions) -> Result<Co
         let slot = state.accounts.len();
         let default = state.tunables.memtable_bytes;
         state.accounts.push(Some(Account::new(options.memtable_bytes, default)));
-        let cf = ColumnFamily::new(id, name, slot, options, &core.owner);
+        let schemas = schemas::of_new_family(core, id, &versions.state, &schema);
+        let cf = ColumnFamily::new(id, name, slot, options.wal, schemas, &core.owner);
         core.read_state.add_family(CfState {
             family: cf.clone(),
             active: Arc::new(Memtable::new(core.next_memtable_id())),
@@ -496,25 +483,6 @@ fn create_family(core: &Arc<Core>, name: &str, options: &CfOptions) -> Result<Co
         family = Some(cf);
     })?;
     Ok(family.expect("invariant: apply runs its closure before it returns Ok"))
-}
-
-fn set_key_schema(core: &Arc<Core>, cf: &ColumnFamily, schema: KeySchema) -> Result<()> {
-    core.check_family(cf)?;
-    core.check_open(&core.commit.lock())?;
-    let edit = |state: &VersionState| {
-        let Some(family) = state.cf(cf.id()) else {
-            let gone = format!("column family '{}' is gone", cf.name());
-            return Err(Error::new(ErrorKind::NotFound, gone));
-        };
-        // Whatever else is set stays, also what a newer build set and this one does not know.
-        let mut fields = family.options.clone();
-        fields.set_bytes(CF_KEY_SCHEMA, schema.encode());
-        Ok(CfEdit { options: Some(fields), ..CfEdit::new(cf.id()) }.into())
-    };
-    core.versions.apply_with(core, edit, |_| {
-        // Every handle of the family is one: those in the read state, in jobs, and the caller's.
-        cf.set_key_schema(schema.clone());
-    })
 }
 
 fn drop_family(core: &Arc<Core>, cf: &ColumnFamily) -> Result<()> {
@@ -591,10 +559,9 @@ fn close(core: &Arc<Core>, flush: bool) -> Result<()> {
 const CF_MEMTABLE_BYTES: u32 = 2;
 /// 0: writes are not logged. A build that does not know it logs them, which is safe.
 const CF_WAL: u32 = 4;
-/// The descriptor of the schema that new tables are written under. Odd: tables under it, which
-/// there may be from then on, are closed to a build that does not know key schemas, and that must
-/// say so at open and not at the first read. Once set it is never removed.
-const CF_KEY_SCHEMA: u32 = 5;
+/// The descriptor of the schema that new tables were written under before there were ranges. Read,
+/// never written: see `schemas/registry.rs`.
+pub(crate) const CF_KEY_SCHEMA: u32 = 5;
 
 impl CfOptions {
     fn to_fields(&self) -> OptionFields {
@@ -605,47 +572,16 @@ impl CfOptions {
         if !self.wal {
             fields.set_number(CF_WAL, 0);
         }
-        if let Some(schema) = &self.key_schema {
-            fields.set_bytes(CF_KEY_SCHEMA, schema.encode());
-        }
         fields
     }
 
     pub(crate) fn from_fields(fields: &OptionFields) -> Result<CfOptions> {
-        fields.require_known(&[CF_MEMTABLE_BYTES, CF_WAL, CF_KEY_SCHEMA])?;
+        fields.require_known(&[CF_MEMTABLE_BYTES, CF_WAL])?;
         Ok(CfOptions {
             memtable_bytes: fields.number(CF_MEMTABLE_BYTES)?,
             wal: fields.number(CF_WAL)? != Some(0),
-            key_schema: fields.bytes(CF_KEY_SCHEMA).map(KeySchema::decode).transpose()?,
+            // In the manifest, but not an option: it changes, and by range.
+            key_schema: None,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use sluice_base::varint;
-
-    #[test]
-    fn p12_a_key_schema_is_required_knowledge_and_so_are_its_fields() {
-        let key_schema = Some(KeySchema::parse("s", 1, "a u32, rest").unwrap());
-        let options = CfOptions { key_schema, ..CfOptions::default() };
-        let mut fields = options.to_fields();
-        assert_eq!(CfOptions::from_fields(&fields).unwrap(), options);
-        // A build that knows the first two options only.
-        let older = fields.require_known(&[CF_MEMTABLE_BYTES, CF_WAL]).unwrap_err();
-        assert_eq!(older.kind(), ErrorKind::Unsupported);
-
-        let mut descriptor = vec![1];
-        varint::put_bytes(&mut descriptor, b"s");
-        descriptor.extend([1, 99, 0]);
-        varint::put_bytes(&mut descriptor, b"a");
-        fields.set_bytes(CF_KEY_SCHEMA, descriptor.as_slice());
-        let newer = CfOptions::from_fields(&fields).unwrap_err();
-        assert_eq!(newer.kind(), ErrorKind::Unsupported);
-        assert!(newer.to_string().contains("field \"a\" of kind 99"), "{newer}");
-
-        fields.set_bytes(CF_KEY_SCHEMA, &descriptor[1..]);
-        assert_eq!(CfOptions::from_fields(&fields).unwrap_err().kind(), ErrorKind::Corruption);
     }
 }

@@ -106,9 +106,13 @@ fn use_database(fs: &Arc<MemFs>, dir: &Path) -> Result<()> {
     for _ in 0..2 {
         let db = Db::open(dir, options(fs))?;
         let _ = (db.stats(), db.positions(), db.log_info(), db.memtables());
+        for usage in db.schema_usage() {
+            let _ =
+                (db.schema_tables(&usage.id.name), db.drain_schema(&db.default_cf(), &usage.id));
+        }
         for cf in db.list_column_families() {
             let mut iter = db.iter(&cf, ReadOptions::default())?;
-            let _ = (db.get(&cf, b"key"), db.counter(&cf, 1));
+            let _ = (db.get(&cf, b"key"), db.counter(&cf, 1), db.key_schemas(&cf));
             let mut on = iter.seek_to_first();
             while let Ok(true) = on {
                 on = iter.next();

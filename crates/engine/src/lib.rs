@@ -49,6 +49,7 @@ mod recover;
 mod reserve;
 mod rewrite;
 mod room;
+mod schemas;
 mod slice;
 mod snapshot;
 mod stats;
@@ -73,13 +74,14 @@ pub use options::{
     WriteOptions,
 };
 pub use positions::Positions;
+pub use schemas::{DrainState, DrainStatus, SchemaRange, SchemaTable, SchemaUsage};
 pub use slice::PinnedSlice;
 pub use sluice_base::{
     CfId, Damage, Error, ErrorKind, FileNo, Level, Position, Result, SeqNo, limits,
 };
 pub use sluice_env as env;
 pub use sluice_table::{
-    FieldRef, FieldType, FieldValue, IntWidth, KeyPredicate, KeySchema, KeySchemaBuilder,
+    FieldRef, FieldType, FieldValue, IntWidth, KeyPredicate, KeySchema, KeySchemaBuilder, SchemaId,
 };
 pub use stats::{CfFlush, CfStats, Recovery, StallCause, StallStats, Stats};
 pub use view::{Iter, ReadView, Snapshot};

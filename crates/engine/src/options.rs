@@ -71,12 +71,13 @@ pub struct Options {
     pub table_bytes: u64,
     /// Bytes of the first level below level 0 at most. Default: 256 MiB.
     pub level_base_bytes: u64,
-    /// Tables in level 0 that start a compaction. Default: 4.
+    /// Depth of level 0, the most of its tables that cover one key, that starts a compaction; as many
+    /// tables for each range of key schemas do so too. Default: 4.
     pub l0_compaction_trigger: u32,
-    /// Tables in level 0 from which on writes slow down; not below `l0_compaction_trigger`, and
+    /// Depth of level 0 from which on writes slow down; not below `l0_compaction_trigger`, and
     /// without effect from `l0_stop` on. Default: 20.
     pub l0_slowdown: u32,
-    /// Tables in level 0 at which no memtable is sealed any more, so that writes wait. Default: 36.
+    /// Depth of level 0 at which no memtable is sealed any more, so that writes wait. Default: 36.
     pub l0_stop: u32,
     /// Bytes on the device kept for a flush that finds it full, so that what is in memory gets to
     /// disk all the same; at most a quarter of what is free, none where that is less than 64 KiB.
@@ -328,9 +329,10 @@ pub struct CfOptions {
     /// logged is acknowledged at [`Ack::Memory`] whatever was asked for, except that
     /// [`Ack::Disk`] is refused. Default: true.
     pub wal: bool,
-    /// How the family's keys split into columns in the tables written from now on; it changes size
-    /// and speed, never the order or a byte of a key. Each table knows its own, so
-    /// [`crate::Db::set_key_schema`] may change it at any time. A build that does not know
+    /// How the family's keys split into columns in the tables written at first; it changes size and
+    /// speed, never the order or a byte of a key. Each table knows its own, so
+    /// [`crate::Db::set_key_schema`] and [`crate::Db::set_key_schema_in`] may change it at any time,
+    /// also for a range of keys alone. A build that does not know
     /// key schemas does not open a database in which one was ever set. Default: none, keys are written whole.
     pub key_schema: Option<KeySchema>,
 }

@@ -29,6 +29,7 @@ use crate::{
     options::Background,
     read_state::{CfState, ReadState, ReadStateCell, Sealed},
     reserve,
+    schemas::{self, FamilySchemas, RangeMap},
     snapshot::SnapshotList,
     stats::Recovery,
     tables::{self, TableStore, VersionState},
@@ -90,6 +91,7 @@ fn assemble(dir: &Path, options: &Options) -> Result<Arc<Core>> {
     state.epoch = epoch.ok_or_else(|| Error::new(ErrorKind::Unsupported, used_up))?;
     let store = TableStore::new(Arc::clone(&fs), dir, options);
     let strays = check_tables(&*fs, dir, &state, &store)?;
+    schemas::open(&mut state, &store)?;
     let files = Arc::new(FileNumbers::new(state.next_file));
     let manifest_no = files.next();
     state.next_file = files.peek();
@@ -227,9 +229,11 @@ impl<'a> Replay<'a> {
                 .map_err(|e| e.context(format_args!("column family '{}'", cf.name)))?;
             let slot = replay.families.len();
             let own = cf_options.memtable_bytes;
+            let map = RangeMap::resolve(&cf.schema_map, &replay.store.schemas)?;
+            let schemas = FamilySchemas::new(map, cf.drains.clone());
             replay.slots.insert(cf.id, slot);
             replay.families.push(Family {
-                handle: ColumnFamily::new(cf.id, &cf.name, slot, &cf_options, &owner),
+                handle: ColumnFamily::new(cf.id, &cf.name, slot, cf_options.wal, schemas, &owner),
                 active: Arc::new(Memtable::new(slot as u64)),
                 account: Account::new(own, options.memtable_bytes),
                 sealed: Vec::new(),
@@ -384,13 +388,14 @@ impl<'a> Replay<'a> {
             for (sealed, _) in family.sealed.drain(..) {
                 let created = self.options.env.clock.unix_ms();
                 let (store, options) = (&self.store, self.options);
-                let file = self.files.next();
                 let table = &sealed.memtable;
-                let target = TableTarget { file, schema: family.handle.key_schema(), bottom };
+                let (files, schemas) = (&self.files, family.handle.schemas().current());
+                let file = || files.next();
+                let target = TableTarget { file: &file, schemas: &schemas, bottom };
                 let written =
-                    flush::write_memtable(store, options, table, target, &stripes, created)?;
-                bottom &= written.table.is_none();
-                cf_edit.added.extend(written.table.map(|table| (Level(0), table)));
+                    flush::write_memtable(store, options, table, &target, &stripes, created)?;
+                bottom &= written.tables.is_empty();
+                cf_edit.added.extend(written.tables.into_iter().map(|table| (Level(0), table)));
                 for (id, delta) in sealed.memtable.counter_deltas() {
                     let sum: &mut i64 = counters.entry(id).or_default();
                     // Sums wrap, as in memtables: what a damaged or hostile log adds up to must

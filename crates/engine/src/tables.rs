@@ -4,6 +4,7 @@
 use crate::{
     Compression, Options, Result,
     manifest::FileName,
+    schemas::{Registry, WHOLE_KEY},
     version::{self, InternalKey, TableMeta},
 };
 use sluice_base::{Error, FileNo, SeqNo, Trailer};
@@ -14,7 +15,7 @@ use sluice_env::{
         atomic::{AtomicBool, Ordering},
     },
 };
-use sluice_table::{BlockCache, Table};
+use sluice_table::{BlockCache, KeySchema, Table};
 use std::path::{Path, PathBuf};
 
 /// A table of a version, with its file.
@@ -30,6 +31,8 @@ pub(crate) struct TableStore {
     pub fs: Arc<dyn Fs>,
     pub dir: PathBuf,
     pub cache: Arc<BlockCache>,
+    /// The key schemas that tables may be under.
+    pub schemas: Registry,
     /// Files that nothing refers to any more. Deleted by the background, so that the reader that
     /// happened to be the last does no file operation.
     garbage: Mutex<Vec<FileNo>>,
@@ -38,11 +41,18 @@ pub(crate) struct TableStore {
 impl TableStore {
     pub(crate) fn new(fs: Arc<dyn Fs>, dir: &Path, options: &Options) -> Arc<TableStore> {
         let cache = BlockCache::new(options.block_cache_bytes());
-        Arc::new(TableStore { fs, dir: dir.to_owned(), cache, garbage: Mutex::default() })
+        let (dir, schemas, garbage) = (dir.to_owned(), Registry::default(), Mutex::default());
+        Arc::new(TableStore { fs, dir, cache, schemas, garbage })
     }
 
     pub(crate) fn path(&self, file: FileNo) -> PathBuf {
         self.dir.join(FileName::Table(file).to_string())
+    }
+
+    /// The key schema that a table itself says it is under.
+    pub(crate) fn read_schema(&self, file: FileNo) -> Result<KeySchema> {
+        let table = Table::open(&self.fs, &self.path(file), file, &self.cache)?;
+        KeySchema::from_descriptor(table.properties().schema.clone())
     }
 
     /// Queues `file` for deletion.
@@ -95,8 +105,11 @@ impl TableFile {
     #[cold]
     fn open_slow(&self, meta: &TableMeta) -> Result<&Arc<Table>> {
         let path = self.store.path(self.file);
-        let table = Table::open(&self.store.fs, &path, self.file, &self.store.cache)?;
+        let mut table = Table::open(&self.store.fs, &path, self.file, &self.store.cache)?;
         check_identity(&table, meta)?;
+        let schema = self.store.schemas.get(meta.schema)?;
+        check_schema(&table, meta, &schema)?;
+        table.share_schema(&schema);
         Ok(self.opened.get_or_init(|| Arc::new(table)))
     }
 
@@ -142,6 +155,18 @@ fn check_identity(table: &Table, meta: &TableMeta) -> Result<()> {
     let wanted = format!("{wanted}, from {:?} to {:?}", meta.smallest, meta.largest);
     let here = format!("{here}, from {:?} to {:?}", bound(&found.smallest), bound(&found.largest));
     Err(Error::corruption(table.path(), 0, wanted, here))
+}
+
+/// Refuses a table that is not under the key schema that the manifest says. One of index 0 may be
+/// under another: a table of a directory from before ranges that could not be read when the directory
+/// was taken over (`schemas/registry.rs`) and has been put right since.
+fn check_schema(table: &Table, meta: &TableMeta, wanted: &KeySchema) -> Result<()> {
+    let found = &table.properties().schema;
+    if meta.schema == WHOLE_KEY || found == wanted.descriptor() {
+        return Ok(());
+    }
+    let wanted = format!("a table under key schema {}", wanted.id());
+    Err(Error::corruption(table.path(), 0, wanted, format!("one under {}", found.id())))
 }
 
 /// The opened table of a version's handle.

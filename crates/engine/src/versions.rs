@@ -66,11 +66,21 @@ impl Versions {
         edit: impl FnOnce(&VersionState) -> Result<VersionEdit>,
         publish: impl FnOnce(&Inner),
     ) -> Result<()> {
+        self.apply_if(core, |state| edit(state).map(Some), publish)
+    }
+
+    /// As [`Versions::apply_with`]; the look may also find that there is nothing to change.
+    pub(crate) fn apply_if(
+        &self,
+        core: &Core,
+        edit: impl FnOnce(&VersionState) -> Result<Option<VersionEdit>>,
+        publish: impl FnOnce(&Inner),
+    ) -> Result<()> {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if inner.closed {
             return Err(Error::new(ErrorKind::Closed, "the database is closed"));
         }
-        let mut edit = edit(&inner.state)?;
+        let Some(mut edit) = edit(&inner.state)? else { return Ok(()) };
         edit.next_file = Some(core.files.peek());
         let next = inner.state.apply(&edit)?;
         if !inner.manifest.is_usable() || inner.manifest.should_rotate() {

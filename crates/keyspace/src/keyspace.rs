@@ -7,10 +7,11 @@ use crate::{
     layout,
     row::Head,
     scan::ScanTable,
+    schemas,
     txn::Txn,
     watch::{WatchList, Watches},
 };
-use sluicedb::{CfOptions, ColumnFamily, Db, ErrorKind, Result, WriteOptions};
+use sluicedb::{CfOptions, ColumnFamily, Db, ErrorKind, KeySchema, Result, WriteOptions};
 use std::sync::Arc;
 
 /// What [`Keyspace::open`] needs to know.
@@ -49,6 +50,16 @@ impl Families {
     /// Those whose keys begin with a namespace.
     pub(crate) fn by_namespace(&self) -> [&ColumnFamily; 4] {
         [&self.meta, &self.data, &self.score, &self.stream]
+    }
+
+    /// Those that have a key schema of their own.
+    pub(crate) fn with_schema(&self) -> [(&'static str, &ColumnFamily); 4] {
+        [
+            ("meta", &self.meta),
+            ("data", &self.data),
+            ("score", &self.score),
+            ("expire", &self.expire),
+        ]
     }
 }
 
@@ -109,7 +120,8 @@ pub struct Keyspace {
 }
 
 impl Keyspace {
-    /// Opens the data model in `db`, creating its column families in a new one.
+    /// Opens the data model in `db`, creating its column families in a new one. Families get their
+    /// key schemas ([`crate::FAMILY_SCHEMAS`]) unless others were chosen for them.
     ///
     /// # Errors
     /// `Invalid` for a database count out of range, `Corruption` for system rows that cannot be
@@ -123,10 +135,28 @@ impl Keyspace {
             score: family(&db, "score")?,
             stream: family(&db, "stream")?,
         };
+        schemas::apply(&db, &families)?;
         let databases = Databases::load(&db, &families.system, options.databases)?;
         let (latches, watches, scans) = (Latches::new(), Watches::new(), ScanTable::new());
         let shared = Shared { db, families, databases, latches, watches, scans };
         Ok(Keyspace { shared: Arc::new(shared) })
+    }
+
+    /// Changes how keys in `start..end` of the column family `cf` are written from now on (`end:
+    /// None`: to the last key). For an operator: from then on no open gives the family another
+    /// schema, not even when this one is the default. Waits for the disk.
+    ///
+    /// # Errors
+    /// `Invalid` for an empty range, and those of the engine. Nothing has changed then.
+    pub fn choose_key_schema(
+        &self,
+        cf: &ColumnFamily,
+        start: &[u8],
+        end: Option<&[u8]>,
+        schema: KeySchema,
+    ) -> Result<()> {
+        schemas::note_choice(&self.shared.db, &self.shared.families, cf.name())?;
+        self.shared.db.set_key_schema_in(cf, start, end, schema)
     }
 
     /// An idle transaction. Its buffers grow to what commands need and stay: keep one per event

@@ -16,9 +16,11 @@
 //! | `default` | system rows, see the `databases` module      |                              |
 //! | `meta`    | namespace u16, slot u16, user key            | one row a key, see [`Head`]  |
 //! | `expire`  | expire_at ms u64, namespace, slot, user key  | empty                        |
-//! | `data`, `score`, `stream` | elements of collections      | not used yet                 |
+//! | `data`, `score` | see the `element` module               | not used yet                 |
+//! | `stream`  | none yet                                     | not used yet                 |
 //!
-//! All integers in keys are big endian, so that engine order is numeric order.
+//! All integers in keys are big endian, so that engine order is numeric order. [`FAMILY_SCHEMAS`] are
+//! the key schemas of these families.
 //!
 //! Invariants:
 //! - a `meta` row with an expiry has exactly one `expire` row, with the same moment; both change in
@@ -32,6 +34,7 @@
 //! The engine's own locks are below all of these.
 
 mod databases;
+pub mod element;
 mod expiry;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -42,6 +45,7 @@ mod layout;
 mod overlay;
 mod row;
 mod scan;
+mod schemas;
 pub mod slot;
 mod txn;
 mod watch;
@@ -52,5 +56,11 @@ pub use keyspace::{DatabaseStats, Keyspace, KeyspaceOptions};
 pub use latch::LatchSet;
 pub use layout::USER_KEY_BYTES_MAX;
 pub use row::{Head, Repr, Row, ValueType};
+pub use schemas::{FAMILY_SCHEMAS, FamilySchema};
 pub use txn::{Savepoint, Txn};
 pub use watch::WatchList;
+
+/// The examples of the guide compile and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/key-schemas.md")]
+struct KeySchemasGuide;

@@ -37,6 +37,8 @@ pub(crate) enum Answer {
     Null,
     Integer(i64),
     Bulk(String),
+    /// A key: any bytes.
+    Bytes(Vec<u8>),
     Array(Vec<Answer>),
     Map(Vec<(Cow<'static, str>, Answer)>),
     /// The durable position, as it is when this is written.
@@ -72,6 +74,7 @@ impl Answer {
             Answer::Null => reply.null(),
             Answer::Integer(value) => reply.integer(*value),
             Answer::Bulk(text) => reply.bulk(text.as_bytes()),
+            Answer::Bytes(bytes) => reply.bulk(bytes),
             Answer::Array(items) => {
                 reply.array(items.len());
                 items.iter().for_each(|item| item.write(reply, shared));

@@ -21,9 +21,10 @@ use std::path::PathBuf;
 
 use common::{Client, start};
 use redis_commands::REDIS_COMMANDS;
-use sluice_keyspace::{Head, Keyspace, KeyspaceOptions, LatchSet};
+use sluice_keyspace::element::Collection;
+use sluice_keyspace::{FAMILY_SCHEMAS, Head, Keyspace, KeyspaceOptions, LatchSet};
 use sluice_server::Config;
-use sluicedb::{Db, Options, ReadOptions, WriteOptions};
+use sluicedb::{Db, FieldValue, KeySchema, Options, ReadOptions, WriteOptions};
 
 /// A page with one generated part between two marker lines.
 struct Page {
@@ -41,9 +42,12 @@ impl Page {
 
     /// The text before, inside and after the part called `part`.
     fn split(&self, part: &str) -> (&str, &str, &str) {
-        let (begin, end) = (format!("<!-- {part} -->\n"), format!("<!-- end of {part} -->"));
-        let at = self.text.find(&begin).expect("the part's first marker") + begin.len();
-        let length = self.text[at..].find(&end).expect("the part's last marker");
+        self.split_at(&format!("<!-- {part} -->\n"), &format!("<!-- end of {part} -->"))
+    }
+
+    fn split_at(&self, begin: &str, end: &str) -> (&str, &str, &str) {
+        let at = self.text.find(begin).expect("the part's first marker") + begin.len();
+        let length = self.text[at..].find(end).expect("the part's last marker");
         (&self.text[..at], &self.text[at..at + length], &self.text[at + length..])
     }
 
@@ -55,7 +59,12 @@ impl Page {
 
     /// Replaces a part when asked to, and complains when it differs otherwise.
     fn expect(&mut self, part: &str, wanted: &str) {
-        let (before, found, after) = self.split(part);
+        let (begin, end) = (format!("<!-- {part} -->\n"), format!("<!-- end of {part} -->"));
+        self.expect_between(&begin, &end, wanted);
+    }
+
+    fn expect_between(&mut self, begin: &str, end: &str, wanted: &str) {
+        let (before, found, after) = self.split_at(begin, end);
         if found == wanted {
             return;
         }
@@ -347,4 +356,55 @@ fn keys_look_as_the_specification_says() {
     let found: Vec<&str> =
         found.lines().map(|line| line[..58.min(line.len())].trim_end()).collect();
     assert_eq!(found.join("\n"), dump.trim_end(), "the bytes are\n{dump}");
+}
+
+/// One line: the family, the key's bytes, and its fields as the family's schema splits them.
+fn element_line(family: &str, schema: &KeySchema, key: &[u8]) -> String {
+    let values = schema.split(key).expect("a key that splits");
+    let names = schema.descriptor().fields.iter().map(|field| field.name.as_str());
+    let fields: Vec<String> = names
+        .zip(values)
+        .map(|(name, value)| match value {
+            FieldValue::Number(number) => format!("{name}={number}"),
+            FieldValue::Bytes(bytes) => format!("{name}=\"{}\"", bytes.escape_ascii()),
+        })
+        .collect();
+    format!("{family:<8} {:<98} {}\n", hex(key), fields.join(" "))
+}
+
+#[test]
+fn elements_and_versions_look_as_the_specification_says() {
+    let of = |name: &str| {
+        let own = FAMILY_SCHEMAS.iter().find(|own| own.name == name).expect("a schema");
+        (own.family, own.schema().unwrap())
+    };
+    let mut wanted = String::from("```text\n");
+    let mut key = Vec::new();
+    let hash = Collection { namespace: 1, key: b"h", version: 3 };
+    let (family, schema) = of("redis-data");
+    for field in [&b""[..], b"f"] {
+        hash.data_key(&mut key, field);
+        wanted.push_str(&element_line(family, &schema, &key));
+    }
+    let board = Collection { namespace: 0, key: b"{a}b", version: 258 };
+    let (family, schema) = of("redis-score");
+    for score in [-1.5, 0.0, 1.5] {
+        assert!(board.score_key(&mut key, score, b"ann"));
+        let line = element_line(family, &schema, &key);
+        wanted.push_str(&format!("{}, of {score}\n", line.trim_end()));
+    }
+    let mvcc = KeySchema::builtin("mvcc").unwrap();
+    for ts in [7, 6] {
+        let fields = [FieldValue::Bytes(b"k\0"[..].into()), FieldValue::Number(ts)];
+        wanted.push_str(&element_line("(mvcc)", &mvcc, &mvcc.join(&fields).unwrap()));
+    }
+    wanted.push_str("```\n");
+    let mut page = Page::read("format/keys.md");
+    page.expect_between("<!-- golden elements -->\n", "<!-- end of elements -->", &wanted);
+    // The page's table of schemas is the one in the code.
+    for own in FAMILY_SCHEMAS {
+        let row =
+            format!("| `{}` | `{}` | {} | `{}` |", own.family, own.name, own.version, own.text);
+        assert!(page.text.contains(&row), "{row}");
+    }
 }

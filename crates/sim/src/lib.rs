@@ -24,6 +24,7 @@ pub mod copies;
 pub mod held;
 pub mod model;
 pub mod plan;
+mod schemas;
 pub mod session;
 pub mod settings;
 pub mod shrink;

@@ -9,7 +9,7 @@
 //! which unlogged ones; all logged writes before U are there too. Both are at least their floors
 //! (P2, P3), which differ for a kill and for a power cut.
 
-use sluicedb::{CfId, KeySchema, SeqNo};
+use sluicedb::{CfId, SchemaId, SchemaRange, SeqNo};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -45,8 +45,10 @@ impl Change {
 pub struct Family {
     pub name: String,
     pub wal: bool,
-    /// The key schema of its next tables; `None` when a call that was to change it failed.
-    pub schema: Option<KeySchema>,
+    /// The key schemas of its next tables; `None` when a call that was to change them failed.
+    pub schemas: Option<Vec<SchemaRange>>,
+    /// Key schemas that a drain has emptied, and that were not set since.
+    pub drained: BTreeSet<SchemaId>,
     /// False: a call that was to create or to drop it failed, so that it may or may not be there
     /// after the next opening.
     pub sure: bool,

@@ -99,8 +99,12 @@ words! {
         Rotate = "rotate",
         Create = "create",
         Drop = "drop",
-        /// Another key schema for the next tables of a family.
+        /// Another key schema for the next tables of a range of a family.
         Schema = "schema",
+        /// Tables of a schema that no range writes are to be rewritten.
+        Drain = "drain",
+        /// A drain is paused, resumed or cancelled.
+        Steer = "steer",
         Compact = "compact",
         Checkpoint = "checkpoint",
         Snapshot = "snapshot",
@@ -148,6 +152,8 @@ impl Act {
             | Act::Settle => 15,
             Act::Drop
             | Act::Schema
+            | Act::Drain
+            | Act::Steer
             | Act::Compact
             | Act::Checkpoint
             | Act::Pause

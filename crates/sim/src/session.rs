@@ -9,16 +9,17 @@ use crate::{
     held::Held,
     model::{Change, Family, MARK_LOGGED, MARK_UNLOGGED, same},
     plan::Act,
+    schemas,
     settings::{Logging, Settings, tunables},
     world::{COUNTERS, World, read_all},
 };
 use sluice_env::{Failure, FaultFs, Op, Rng, Rule};
 use sluicedb::{
     Ack, CfId, CfOptions, CheckpointTicket, ColumnFamily, Db, Error, ErrorKind, FlushRequest,
-    FlushTicket, KeySchema, Position, WriteBatch, WriteOptions,
+    FlushTicket, Position, WriteBatch, WriteOptions,
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -122,7 +123,9 @@ impl<'w> Session<'w> {
             Act::Rotate => drop(self.may_fail("rotate_log", self.db.rotate_log())),
             Act::Create => self.create(rng),
             Act::Drop => self.drop_family(rng),
-            Act::Schema => self.change_schema(rng),
+            Act::Schema => schemas::change(self, rng),
+            Act::Drain => schemas::drain(self, rng),
+            Act::Steer => schemas::steer(self, rng),
             Act::Compact => {
                 let cf = self.family(rng);
                 let bounds = [b"k030".as_slice(), b"k090"].map(|key| rng.one_in(2).then_some(key));
@@ -179,7 +182,7 @@ impl<'w> Session<'w> {
         }
     }
 
-    fn excused(&self, error: &Error) -> bool {
+    pub(crate) fn excused(&self, error: &Error) -> bool {
         if error.kind() == ErrorKind::Closed {
             return self.closed;
         }
@@ -187,7 +190,16 @@ impl<'w> Session<'w> {
         self.disturbed && error.kind() != ErrorKind::Corruption
     }
 
-    fn family(&self, rng: &mut Rng) -> ColumnFamily {
+    pub(crate) fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// The families as the model knows them.
+    pub(crate) fn families(&mut self) -> &mut BTreeMap<CfId, Family> {
+        &mut self.world.model.families
+    }
+
+    pub(crate) fn family(&self, rng: &mut Rng) -> ColumnFamily {
         let mut all = self.db.list_column_families();
         all.swap_remove(rng.below(all.len() as u64) as usize)
     }
@@ -386,16 +398,20 @@ impl<'w> Session<'w> {
         let options = CfOptions {
             memtable_bytes: rng.one_in(3).then(|| 4096 << rng.below(3)),
             wal: !rng.one_in(4),
-            key_schema: rng.one_in(2).then(|| schema(rng)),
+            key_schema: rng.one_in(2).then(|| schemas::any(rng)),
         };
         let wal = options.wal;
-        let schema = options.key_schema.clone().unwrap_or_else(KeySchema::whole_key);
         let there = self.db.column_family(name).is_some();
         match self.db.create_column_family(name, options) {
             Ok(cf) => {
                 assert!(!there, "two families called {name}");
-                let family =
-                    Family { name: name.to_owned(), wal, schema: Some(schema), sure: true };
+                let family = Family {
+                    name: name.to_owned(),
+                    wal,
+                    schemas: Some(self.db.key_schemas(&cf)),
+                    drained: Default::default(),
+                    sure: true,
+                };
                 self.world.model.families.insert(cf.id(), family);
                 self.world.model.now.rows.insert(cf.id(), Default::default());
             }
@@ -407,26 +423,6 @@ impl<'w> Session<'w> {
                 assert!(self.db.column_family(name).is_none(), "and is there: {error}");
                 self.world.maybe_created.push((name.to_owned(), wal));
             }
-        }
-    }
-
-    /// New tables of a family are written another way; what is read stays.
-    fn change_schema(&mut self, rng: &mut Rng) {
-        let cf = self.family(rng);
-        let schema = schema(rng);
-        let done = match self.db.set_key_schema(&cf, schema.clone()) {
-            Ok(()) => {
-                assert_eq!(*cf.key_schema(), schema);
-                true
-            }
-            Err(error) => {
-                assert!(self.excused(&error), "a key schema was not set: {error}");
-                false
-            }
-        };
-        if let Some(family) = self.world.model.families.get_mut(&cf.id()) {
-            // After a failure the manifest may hold it all the same.
-            family.schema = done.then_some(schema);
         }
     }
 
@@ -595,22 +591,6 @@ impl<'w> Session<'w> {
         }
         true
     }
-}
-
-/// A key schema: some that the keys below fit in part, some that none fits.
-fn schema(rng: &mut Rng) -> KeySchema {
-    let text = [
-        "key rest",
-        "lead fixed 1, number fixed 3",
-        "lead u8, first u8 desc, rest",
-        "lead u16, rest",
-        "lead fixed 2, last u16 desc",
-        "name escaped, rest",
-        "part counted u8, rest",
-        "id u64",
-    ];
-    let text = text[rng.below(text.len() as u64) as usize];
-    KeySchema::parse("sim", rng.below(3) as u32, text).expect("a key schema")
 }
 
 /// A key: mostly one of a few, sometimes an awkward one.

@@ -214,11 +214,17 @@ impl World {
             if let Some(family) = self.model.families.get_mut(&cf.id()) {
                 assert_eq!((cf.name(), cf.wal()), (&family.name[..], family.wal));
                 family.sure = true;
-                let schema = cf.key_schema();
-                match &family.schema {
-                    Some(known) => assert_eq!(*schema, *known, "P10: {}'s key schema", cf.name()),
-                    None => family.schema = Some((*schema).clone()),
+                let schemas = db.key_schemas(cf);
+                match &family.schemas {
+                    Some(known) => assert_eq!(schemas, *known, "P10: {}'s key schemas", cf.name()),
+                    None => family.schemas = Some(schemas),
                 }
+                let left: Vec<_> = db
+                    .schema_usage()
+                    .into_iter()
+                    .filter(|usage| usage.cf == cf.name() && family.drained.contains(&usage.id))
+                    .collect();
+                assert!(left.is_empty(), "P10: back after its drain: {left:?}");
                 continue;
             }
             let created = (cf.name().to_owned(), cf.wal());
@@ -229,8 +235,13 @@ impl World {
                 cf.name(),
                 cf.id()
             );
-            let schema = Some((*cf.key_schema()).clone());
-            let family = Family { name: created.0, wal: created.1, schema, sure: true };
+            let family = Family {
+                name: created.0,
+                wal: created.1,
+                schemas: Some(db.key_schemas(cf)),
+                drained: Default::default(),
+                sure: true,
+            };
             self.model.families.insert(cf.id(), family);
         }
         let gone: Vec<_> = self

@@ -72,6 +72,20 @@ pub mod encoding {
     pub const DICTIONARY: u8 = 5;
     pub const EXCEPTIONS: u8 = 6;
     pub const GROUPS: u8 = 7;
+
+    /// An encoding in words, for dumps and messages.
+    pub fn name(encoding: u8) -> &'static str {
+        match encoding {
+            PREFIX_BYTES => "prefix bytes",
+            RAW_BYTES => "raw bytes",
+            INTEGERS => "integers",
+            BITMAP => "bitmap",
+            DICTIONARY => "dictionary",
+            EXCEPTIONS => "exceptions",
+            GROUPS => "groups",
+            _ => "unknown",
+        }
+    }
 }
 
 /// What a column means (directory byte 0). Roles ascend inside a block, so the value column, which
@@ -147,4 +161,13 @@ pub mod role {
 pub mod compression {
     pub const NONE: u8 = 0;
     pub const LZ4: u8 = 1;
+
+    /// A kind of compression in words.
+    pub fn name(compression: u8) -> &'static str {
+        match compression {
+            NONE => "none",
+            LZ4 => "lz4",
+            _ => "unknown",
+        }
+    }
 }

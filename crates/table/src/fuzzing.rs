@@ -8,7 +8,7 @@ use sluice_base::{ErrorKind, FileNo, Trailer, checksum::crc32c};
 use sluice_env::{Fs, MemFs};
 
 use crate::{
-    BlockCache, DumpOptions, IterOptions, Table, TableIter,
+    BlockCache, IterOptions, Table, TableIter,
     block::Block,
     column::{Bitmap, Column, Dictionary, Exceptions, Integers, KeyCursor, PrefixBytes, RawBytes},
     envelope,
@@ -281,7 +281,12 @@ pub fn file(data: &[u8]) {
     }
     let report = table.verify();
     assert_eq!(report.errors.is_empty(), report.errors_total == 0);
-    let _ = table.dump(DumpOptions::default());
+    let _ = (table.inspect(), table.inspect_columns());
+    let mut rows = 0;
+    let _ = table.for_each_row(0..table.blocks(), |_| {
+        rows += 1;
+        rows < ROWS_MAX
+    });
 }
 
 /// Puts the checksums of a table right as far as its own offsets lead.

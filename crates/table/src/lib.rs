@@ -56,7 +56,6 @@ mod block;
 mod block_builder;
 mod cache;
 mod column;
-mod dump;
 mod envelope;
 mod fault;
 mod field_stats;
@@ -66,6 +65,7 @@ pub mod format;
 #[doc(hidden)]
 pub mod fuzzing;
 mod index;
+mod inspect;
 mod iter;
 mod key_columns;
 mod layout;
@@ -81,16 +81,19 @@ mod verify;
 mod writer;
 
 pub use cache::{BlockCache, CacheStats};
-pub use dump::DumpOptions;
 pub use envelope::Compression;
 pub use filter::filter_hash;
 pub use index::BlockStats;
+pub use inspect::{
+    BlockFacts, ColumnFacts, ColumnTotal, ColumnTotals, FieldRange, FilePart, FilterFacts,
+    InspectedRow, Inspection, open_to_inspect,
+};
 pub use iter::{IterOptions, TableIter};
 pub use predicate::{FieldRef, KeyPredicate};
 pub use properties::Properties;
 pub use schema::{
     FieldType, FieldValue, IntWidth, KeySchema, KeySchemaBuilder, SCHEMA_FIELDS_MAX, Schema,
-    SchemaField,
+    SchemaField, SchemaId,
 };
 pub use selection::{SkipCounters, SkipStats};
 pub use table::{PinnedValue, Table};

@@ -133,6 +133,14 @@ impl Table {
         })
     }
 
+    /// Uses `schema` for the schema of its own, when they are the same: tables of one schema then
+    /// share one in memory.
+    pub fn share_schema(&mut self, schema: &Arc<KeySchema>) {
+        if self.schema == *schema {
+            self.schema = Arc::clone(schema);
+        }
+    }
+
     /// The newest entry of `key` at or after `seek` in the internal order, that is, with a trailer
     /// of at most `seek`. `hash` is [`crate::filter_hash`] of the key.
     #[inline]

@@ -9,9 +9,7 @@ use std::sync::Arc;
 
 use common::{PATH, build, delete, mem_fs, open, put};
 use sluice_base::{Kind, SeqNo, Trailer};
-use sluice_table::{
-    BlockCache, Compression, DumpOptions, FieldValue, KeySchema, TableOptions, filter_hash,
-};
+use sluice_table::{BlockCache, Compression, FieldValue, KeySchema, TableOptions, filter_hash};
 
 /// Lines of the specification's dump: offset, bytes in pairs, two spaces, meaning.
 fn specification(marker: &str) -> Vec<u8> {
@@ -105,9 +103,39 @@ fn a_block_under_a_key_schema_has_the_bytes_of_the_specification() {
     let number = |at: usize| u64::from_le_bytes(footer[at..at + 8].try_into().unwrap()) as usize;
     let index = &file[number(0)..][..number(8)];
     expect(index, &specification("<!-- golden statistics -->"));
-    let dump = table.dump(DumpOptions { blocks: false, columns: true }).unwrap();
-    assert!(dump.contains("key schema: events version 1 (tenant escaped, ts u64 desc, rest)"));
-    assert!(dump.contains("  key ts: ") && dump.contains("  exception: "), "{dump}");
+    // What the specification says of the columns is what an inspection finds.
+    let totals = table.inspect_columns().unwrap();
+    assert_eq!((totals.head_bytes, totals.unpacked_bytes), (0x48, 0xcf));
+    let columns: Vec<_> = totals
+        .columns
+        .iter()
+        .map(|column| (column.name.as_str(), column.encodings[0].0, column.bytes))
+        .collect();
+    assert_eq!(
+        columns,
+        [
+            ("groups", "groups", 0x51 - 0x48),
+            ("key tenant", "raw bytes", 0x5e - 0x51),
+            ("key ts", "integers", 0x73 - 0x5e),
+            ("key rest", "prefix bytes", 0x8e - 0x73),
+            ("exception", "exceptions", 0xac - 0x8e),
+            ("trailer", "integers", 0xb9 - 0xac),
+            ("same_key", "bitmap", 0xc2 - 0xb9),
+            ("value", "raw bytes", 0xcf - 0xc2),
+        ]
+    );
+    let mut rows = Vec::new();
+    table
+        .for_each_row(0..9, |row| {
+            assert_eq!((row.key, row.trailer, row.value), {
+                let (key, trailer, value) = &entries[row.row];
+                (&key[..], *trailer, &value[..])
+            });
+            rows.push(row.fields.is_some());
+            row.row < 5
+        })
+        .unwrap();
+    assert_eq!(rows, [true, true, true, true, true, false]);
 }
 
 #[test]
@@ -133,7 +161,19 @@ fn a_top_index_has_the_bytes_of_the_specification() {
     let number = |at: usize| u64::from_le_bytes(footer[at..at + 8].try_into().unwrap()) as usize;
     expect(&file[number(0)..][..number(8)], &specification("<!-- golden top -->"));
     assert_eq!(footer[60..64], [3, 0, 0, 0], "flags");
-    let dump = table.dump(DumpOptions::default()).unwrap();
-    assert!(dump.contains("two levels, 3 partitions"), "{dump}");
-    assert!(dump.contains("filter of prefixes: first 1 fields"), "{dump}");
+    // An inspection finds the parts in file order, without gaps, and a block's bounds in its partition.
+    let parts = table.inspect().parts;
+    let names: Vec<_> = parts.iter().map(|part| part.name).collect();
+    assert_eq!(
+        names,
+        ["data", "index parts", "prefix filter", "filter", "index", "properties", "footer"]
+    );
+    let end = parts.iter().fold(0, |end, part| {
+        assert_eq!(part.offset, end, "{}", part.name);
+        end + part.bytes
+    });
+    assert_eq!(end, file.len() as u64);
+    let last = table.inspect_block(5).unwrap().unwrap();
+    let bounds: Vec<_> = last.bounds.iter().map(|of| (of.name.as_str(), &of.min)).collect();
+    assert_eq!(bounds, [("a", &FieldValue::Number(6)), ("b", &FieldValue::Bytes(b"g"[..].into()))]);
 }

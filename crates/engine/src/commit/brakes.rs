@@ -11,7 +11,6 @@
 
 use super::{CommitState, pace};
 use crate::{batch::CfShare, core::Core, stats::StallCause};
-use sluice_base::Level;
 use sluice_env::{
     Clock,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -206,7 +205,7 @@ fn look(core: &Core, state: &mut CommitState) {
             true => 0.0,
             false => note(pace::share(used, hard / 2, hard), StallCause::Memtables),
         };
-        let tables = cf.version.level(Level(0)).len() as u64;
+        let tables = cf.version.l0_depth() as u64;
         let options = &core.options;
         let stop = options.l0_stop;
         let soft = options.l0_slowdown.max(options.l0_compaction_trigger).min(stop);

@@ -1,7 +1,8 @@
 //! Carries out one compaction: merge, write, install.
 //!
-//! Inputs are read past the cache, in large pieces. Outputs are cut at their target size, and only
-//! between two user keys, because below level 0 a user key must lie in one table of a level.
+//! Inputs are read past the cache, in large pieces. Outputs are cut at their target size and at the
+//! ends of key schema ranges, and only between two user keys, because below level 0 a user key must
+//! lie in one table of a level.
 //! Nothing is visible or named before the one edit that swaps inputs for outputs is durable; a
 //! crash before it leaves files that the next opening deletes.
 
@@ -11,11 +12,12 @@ use super::{
     picker_options,
 };
 use crate::{
-    ColumnFamily, Result,
+    Result,
     core::Core,
     flush,
     iter::LevelIter,
     rewrite::Keeper,
+    schemas::RangeCursor,
     table_source::{MergeIter, Source, TableRun, table_iter},
     tables::VersionState,
     version::{TableMeta, VersionEdit},
@@ -86,9 +88,10 @@ pub(super) fn run(core: &Arc<Core>, job: &Job) -> Result<Made> {
 /// The outputs written so far; discards them when the job fails.
 struct Outputs<'a> {
     core: &'a Core,
-    family: &'a ColumnFamily,
+    cursor: RangeCursor,
     level: Level,
-    writer: Option<(FileNo, TableWriter)>,
+    /// The number, the index of the schema.
+    writer: Option<(FileNo, u32, TableWriter)>,
     done: Vec<TableMeta>,
 }
 
@@ -97,14 +100,14 @@ impl Outputs<'_> {
         self.give_way()?;
         if self.writer.is_none() {
             let file = self.core.next_file();
-            let schema = self.family.key_schema();
+            let (index, schema) = self.cursor.schema();
             let options = flush::table_options(&self.core.options, self.level.0, schema);
             let store = &self.core.store;
             let writer = TableWriter::create(&store.fs, &store.path(file), file, options)?;
-            self.writer = Some((file, writer));
+            self.writer = Some((file, index, writer));
         }
         match &mut self.writer {
-            Some((_, writer)) => writer.add(key, trailer, value),
+            Some((_, _, writer)) => writer.add(key, trailer, value),
             None => Ok(()),
         }
     }
@@ -125,16 +128,16 @@ impl Outputs<'_> {
     }
 
     fn bytes(&self) -> u64 {
-        self.writer.as_ref().map_or(0, |(_, writer)| writer.estimated_bytes())
+        self.writer.as_ref().map_or(0, |(_, _, writer)| writer.estimated_bytes())
     }
 
     fn cut(&mut self) -> Result<()> {
         self.give_way()?;
-        if let Some((file, writer)) = self.writer.take() {
+        if let Some((file, schema, writer)) = self.writer.take() {
             match writer.finish() {
                 Ok(summary) => {
                     let created = self.core.env.clock.unix_ms();
-                    self.done.push(flush::table_meta(file, &summary, created));
+                    self.done.push(flush::table_meta(file, schema, &summary, created));
                 }
                 Err(error) => {
                     self.core.store.discard(file);
@@ -146,7 +149,7 @@ impl Outputs<'_> {
     }
 
     fn discard(&mut self) {
-        if let Some((file, writer)) = self.writer.take() {
+        if let Some((file, _, writer)) = self.writer.take() {
             sluice_env::probe!("compaction: failed half way through a table");
             drop(writer);
             self.core.store.discard(file);
@@ -159,8 +162,8 @@ impl Outputs<'_> {
 
 fn merge(core: &Arc<Core>, job: &Job) -> Result<Vec<TableMeta>> {
     let level = job.compaction.output_level;
-    let family = &job.family;
-    let mut outputs = Outputs { core, family, level, writer: None, done: Vec::new() };
+    let cursor = RangeCursor::new(&job.schemas);
+    let mut outputs = Outputs { core, cursor, level, writer: None, done: Vec::new() };
     match merge_into(core, job, &mut outputs) {
         Ok(()) => Ok(outputs.done),
         Err(error) => {
@@ -177,15 +180,20 @@ fn merge_into(core: &Arc<Core>, job: &Job, outputs: &mut Outputs<'_>) -> Result<
     let mut keeper = Keeper::new(stripes);
     let mut below = BaseLevelCheck::new(compaction, &job.version);
     let mut cutter = OutputCutter::new(compaction, &picker_options(core));
+    // A table of L0 that is rewritten for a drain keeps its place in L0's order by keeping what it has.
+    let keeps_all = job.drain.is_some() && compaction.level == Level(0);
     let mut last_key: Vec<u8> = Vec::new();
     let mut entries = 0u64;
     let mut more = merged.seek_to_first()?;
     while more {
         let (key, trailer) = (merged.key(), merged.trailer());
         let nothing_below = |key: &[u8]| compaction.is_bottommost || below.is_base_level_for(key);
-        if keeper.keep(key, trailer, nothing_below) {
+        if keeps_all || keeper.keep(key, trailer, nothing_below) {
             let is_new_key = last_key != key || outputs.is_empty();
             if is_new_key {
+                if outputs.cursor.advance(key) {
+                    outputs.cut()?;
+                }
                 if cutter.cut_before(key, outputs.bytes()) {
                     outputs.cut()?;
                 }

@@ -12,6 +12,8 @@ use crate::{
     core::Core,
     events::CompactionFacts,
     flush::Progress,
+    read_state::CfState,
+    schemas::{self, RangeMap},
     tables::{CfVersion, TableFile},
     version::KeyRange,
 };
@@ -32,6 +34,13 @@ const SET_ASIDE_LAST_US: u64 = 60_000_000;
 /// begin again.
 const COUNTED_MAX: usize = 1024;
 
+/// Compactions in a row, while a drain has work, before it gets a turn: full levels never end under
+/// load, and a drain must.
+const DRAIN_TURN: u32 = 3;
+
+/// From this score on L0 goes before a drain's turn: writers are next to wait for it.
+const URGENT_SCORE: f64 = 2.0;
+
 /// Longest sleep of a manual compaction before it looks again.
 const BUSY_WAIT: Duration = Duration::from_millis(200);
 
@@ -44,6 +53,8 @@ struct State {
     aside: Vec<(u64, Compaction)>,
     /// How often a compaction failed since it last succeeded, by the number of its oldest input.
     failures: HashMap<FileNo, u32>,
+    /// Compactions taken since a drain's last turn.
+    since_drain: u32,
 }
 
 /// A compaction to be done.
@@ -53,6 +64,10 @@ struct Job {
     /// The version it was picked from.
     version: Arc<CfVersion>,
     compaction: Compaction,
+    /// Where its outputs end, and their schemas. Held until they are installed.
+    schemas: Arc<RangeMap>,
+    /// The key schema of the drain that it is a step of.
+    drain: Option<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -67,7 +82,7 @@ impl Compactions {
     fn take(&self, core: &Core) -> Option<Job> {
         let mut state = self.state();
         let now = core.env.clock.monotonic_us();
-        let State { in_progress, aside, .. } = &mut *state;
+        let State { in_progress, aside, since_drain, .. } = &mut *state;
         aside.retain(|(until, compaction)| {
             if *until <= now {
                 in_progress.finish(compaction);
@@ -77,19 +92,53 @@ impl Compactions {
         let options = picker_options(core);
         let oldest_snapshot = core.snapshots.stripes(|| core.ring.visible()).oldest();
         let read_state = core.read_state.load_full();
-        let jobs = read_state.families().filter_map(|cf| {
+        let pick = |cf: &CfState, drain: Option<u32>| {
+            let schemas = cf.family.schemas().current();
             let input = PickInput {
                 cf: cf.family.id(),
                 version: &cf.version,
                 options: &options,
-                in_progress,
+                schemas: schemas.map(),
+                in_progress: &*in_progress,
                 oldest_snapshot,
             };
-            let compaction = picker::pick(&input)?;
+            let compaction = match drain {
+                Some(schema) => picker::pick_drain(&input, schema),
+                None => picker::pick(&input),
+            }?;
             let version = Arc::clone(&cf.version);
-            Some(Job { family: cf.family.clone(), version, compaction })
-        });
-        let job = jobs.max_by(|a, b| a.compaction.score.total_cmp(&b.compaction.score))?;
+            Some(Job { family: cf.family.clone(), version, compaction, schemas, drain })
+        };
+        let jobs = read_state.families().filter_map(|cf| pick(cf, None));
+        let job = jobs.max_by(|a, b| a.compaction.score.total_cmp(&b.compaction.score));
+        let is_urgent =
+            |job: &Job| job.compaction.level == Level(0) && job.compaction.score >= URGENT_SCORE;
+        let is_drains_turn = match &job {
+            None => true,
+            Some(job) => *since_drain >= DRAIN_TURN && !is_urgent(job),
+        };
+        let drain_job = || {
+            read_state.families().find_map(|cf| {
+                let drains = cf.family.schemas().drains();
+                drains
+                    .iter()
+                    .filter(|drain| !drain.is_paused)
+                    .find_map(|d| pick(cf, Some(d.schema)))
+            })
+        };
+        let job = match is_drains_turn.then(drain_job).flatten() {
+            Some(drain) => {
+                if job.is_some() {
+                    sluice_env::probe!("drain: a turn before compactions that were due");
+                }
+                *since_drain = 0;
+                drain
+            }
+            None => {
+                *since_drain = since_drain.saturating_add(1);
+                job?
+            }
+        };
         state.in_progress.start(&job.compaction);
         Some(job)
     }
@@ -107,10 +156,12 @@ impl Compactions {
         let Some(cf) = read_state.cf(slot) else {
             return Err(Error::new(ErrorKind::NotFound, "the column family has been dropped"));
         };
+        let schemas = cf.family.schemas().current();
         let input = PickInput {
             cf: cf.family.id(),
             version: &cf.version,
             options: &picker_options(core),
+            schemas: schemas.map(),
             in_progress: &state.in_progress,
             oldest_snapshot: core.snapshots.stripes(|| core.ring.visible()).oldest(),
         };
@@ -120,7 +171,8 @@ impl Compactions {
             RangePick::Compact(compaction) => {
                 state.in_progress.start(&compaction);
                 let version = Arc::clone(&cf.version);
-                RangePick::Compact(Job { family: cf.family.clone(), version, compaction })
+                let family = cf.family.clone();
+                RangePick::Compact(Job { family, version, compaction, schemas, drain: None })
             }
         })
     }
@@ -171,8 +223,9 @@ fn picker_options(core: &Core) -> PickerOptions {
 }
 
 /// Bytes that compactions must still read and write until the family is in shape.
-pub(crate) fn debt_bytes(core: &Core, version: &CfVersion) -> u64 {
-    picker::pressure(version, &picker_options(core)).debt_bytes
+pub(crate) fn debt_bytes(core: &Core, cf: &CfState) -> u64 {
+    let schemas = cf.family.schemas().current();
+    picker::pressure(&cf.version, schemas.map(), &picker_options(core)).debt_bytes
 }
 
 /// Compacts what `range` covers of one family, level by level, on the calling thread.
@@ -214,10 +267,18 @@ pub(crate) fn run_one(core: &Arc<Core>) -> Progress {
     if core.reserve.is_given_up() {
         return Progress::Idle; // what room there is belongs to a flush: see reserve.rs
     }
+    // First: under load there is always a compaction to do.
+    if schemas::end_ready(core) {
+        return Progress::Done;
+    }
     let Some(job) = core.compactions.take(core) else { return Progress::Idle };
+    let Job { family, drain, .. } = &job;
     match run(core, &job) {
         Ok(()) => {
             core.compactions.finish(&job.compaction);
+            if let Some(schema) = *drain {
+                schemas::progress(core, family, schema);
+            }
             core.stats.compactions.add(1);
             core.health.background_ok("compaction");
             core.end_turn();

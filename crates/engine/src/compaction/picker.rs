@@ -6,7 +6,7 @@
 //! (Dong et al., CIDR 2017) does it:
 //!
 //! ```text
-//!   L0   flushed tables, newest first          score = tables / 4, or bytes / target of the base
+//!   L0   flushed tables, newest first          score = depth / 4, or bytes / target of the base
 //!    │      (L1, L2 … empty)
 //!   Lb   base level: 256 MiB at most           score = bytes / target
 //!   …    each level ten times the one above
@@ -26,6 +26,7 @@
 //! L0 gets fewer tables, or tombstones disappear; so a quiet database becomes quiet.
 
 mod build;
+mod drain;
 mod in_progress;
 mod level;
 mod outputs;
@@ -42,17 +43,18 @@ use std::sync::Arc;
 
 use sluice_base::{CfId, Level, SeqNo};
 
+pub use drain::pick_drain;
 pub use in_progress::InProgress;
 pub use outputs::{BaseLevelCheck, OutputCutter};
 pub use range::{RangePick, pick_range};
 pub use targets::{LevelTargets, pressure};
 
-use crate::version::{CfEdit, CfVersion, KeyRange, TableHandle, TableMeta};
+use crate::version::{CfEdit, CfVersion, KeyRange, SchemaMap, TableHandle, TableMeta};
 
 /// What the picker may be told. One set a column family.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PickerOptions {
-    /// L0 is compacted from this many tables on.
+    /// L0 is compacted from this depth on, or from this many tables for each range of schemas.
     pub l0_trigger: usize,
     /// Most bytes the base level aims at.
     pub level_base_bytes: u64,
@@ -93,6 +95,8 @@ pub struct PickInput<'a, T> {
     pub cf: CfId,
     pub version: &'a CfVersion<T>,
     pub options: &'a PickerOptions,
+    /// Under which key schema tables are written now.
+    pub schemas: &'a SchemaMap,
     /// Every compaction of the database that was picked and has neither been installed nor given up.
     pub in_progress: &'a InProgress,
     /// No reader needs a state older than this: the oldest snapshot, or the visible sequence number
@@ -105,7 +109,10 @@ pub struct PickInput<'a, T> {
 pub enum CompactionKind {
     /// Inputs are merged into new tables of `output_level`.
     Merge,
-    /// The inputs become part of `output_level` as they are: an edit and no I/O.
+    /// The inputs become part of `output_level` as they are: an edit and no I/O. Only for tables
+    /// that are as they would be written now. Moving others too would be cheaper, but a table that
+    /// is only ever moved would keep its old schema to the last level, where nothing but a drain
+    /// gets it; so each is rewritten once on its way down, which is what a change of schema costs.
     Move,
     /// Neighbours of L0 become one table of L0. Nothing may be elided.
     IntraL0,
@@ -114,7 +121,7 @@ pub enum CompactionKind {
 /// Why a compaction was picked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CompactionReason {
-    /// L0 has too many tables or bytes.
+    /// L0 is too deep, or has too many bytes.
     L0Full,
     /// The level is over its target.
     LevelFull,
@@ -122,6 +129,8 @@ pub enum CompactionReason {
     Tombstones,
     /// Somebody asked for it.
     Manual,
+    /// A key schema is to be left by every table: see `schemas/drain.rs`.
+    Drain,
 }
 
 /// A decision.

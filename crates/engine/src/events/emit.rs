@@ -4,7 +4,7 @@
 use super::{Event, Hub, Topic};
 use crate::StallCause;
 use crate::{
-    FlushReport,
+    DrainStatus, FlushReport,
     flush::{FlushGroup, Member},
 };
 use sluice_base::{Error, Level};
@@ -154,6 +154,20 @@ impl Hub {
             let (cf, kind, message) = (cf.to_owned(), error.kind(), error.to_string());
             Event::CompactionFailed { cf, level, output_level, kind, message }
         });
+    }
+}
+
+impl Hub {
+    pub(crate) fn drain_begin(&self, status: &DrainStatus) {
+        self.emit(Topic::Compaction, || Event::DrainBegin { status: status.clone() });
+    }
+
+    pub(crate) fn drain_progress(&self, status: &DrainStatus) {
+        self.emit(Topic::Compaction, || Event::DrainProgress { status: status.clone() });
+    }
+
+    pub(crate) fn drain_end(&self, status: &DrainStatus) {
+        self.emit(Topic::Compaction, || Event::DrainEnd { status: status.clone() });
     }
 }
 

@@ -1,6 +1,6 @@
 //! [`Event`]: what can happen. Values only; who makes them is in `emit.rs`, their text in `text.rs`.
 
-use crate::{FlushReport, StallCause, flush::FlushReason};
+use crate::{DrainStatus, FlushReport, StallCause, flush::FlushReason};
 use sluice_base::{ErrorKind, FileNo, Level, Position};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub enum Topic {
     Error,
     /// Segments of the log, and its syncs: thousands a second with durable writes.
     Wal,
-    /// Compactions.
+    /// Compactions, and drains of key schemas.
     Compaction,
 }
 
@@ -238,6 +238,22 @@ pub enum Event {
         bytes_out: u64,
         /// How long it took.
         took: Duration,
+    },
+    /// The rewriting of what is under a key schema begins: [`crate::Db::drain_schema`]. Not told of
+    /// again after a restart.
+    DrainBegin {
+        /// What there is to do.
+        status: DrainStatus,
+    },
+    /// A drain rewrote a table. Each is a compaction as well, which is told of before.
+    DrainProgress {
+        /// How far it has come.
+        status: DrainStatus,
+    },
+    /// A drain is done, or was cancelled: its state says which.
+    DrainEnd {
+        /// How far it came.
+        status: DrainStatus,
     },
     /// A compaction failed, or was ended by the close. Its inputs stay as they were.
     CompactionFailed {

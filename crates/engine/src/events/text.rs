@@ -51,6 +51,9 @@ names! {
     CompactionBegin "compaction-begin" Compaction;
     CompactionEnd "compaction-end" Compaction;
     CompactionFailed "compaction-failed" Compaction;
+    DrainBegin "drain-begin" Compaction;
+    DrainProgress "drain-progress" Compaction;
+    DrainEnd "drain-end" Compaction;
 }
 
 impl Display for Topic {
@@ -237,6 +240,18 @@ impl Display for Event {
                 .add("output_level", output_level)?
                 .add("kind", format_args!("{kind:?}"))?
                 .word("message", message)?,
+            Event::DrainBegin { status }
+            | Event::DrainProgress { status }
+            | Event::DrainEnd { status } => out
+                .word("cf", &status.cf)?
+                .word("schema", &status.id.name)?
+                .add("version", status.id.version)?
+                .add("hash", format_args!("{:016x}", status.id.hash))?
+                .add("state", status.state.name())?
+                .add("tables_left", status.tables_left)?
+                .add("bytes_left", status.bytes_left)?
+                .add("tables_done", status.tables_done)?
+                .add("bytes_done", status.bytes_done)?,
         };
         Ok(())
     }

@@ -1,30 +1,34 @@
-//! Writes one memtable as one table, keeping only what some reader can see.
+//! Writes one memtable as tables, keeping only what some reader can see: one table, or one for each
+//! range of key schemas.
 
 use crate::{
     Options, Result,
     memtable::{Memtable, MemtableIter},
     rewrite::Keeper,
+    schemas::{RangeCursor, RangeMap},
     snapshot::Stripes,
     tables::TableStore,
     version::{InternalKey, TableMeta},
 };
-use sluice_base::FileNo;
+use sluice_base::{FileNo, Trailer};
 use sluice_table::{KeySchema, TableOptions, TableSummary, TableWriter};
 use std::sync::Arc;
 
-/// A table made from a memtable; `table` is `None` when nothing was left to write.
+/// What a memtable became: a table for each range of key schemas in which something was left to
+/// write, in key order.
 #[derive(Debug, Default)]
 pub(crate) struct Written {
-    pub table: Option<TableMeta>,
+    pub tables: Vec<TableMeta>,
     pub entries: u64,
     pub dropped: u64,
 }
 
-/// Which table a memtable becomes.
-#[derive(Debug)]
-pub(crate) struct TableTarget {
-    pub file: FileNo,
-    pub schema: Arc<KeySchema>,
+/// Which tables a memtable becomes.
+pub(crate) struct TableTarget<'a> {
+    /// The next file number.
+    pub file: &'a dyn Fn() -> FileNo,
+    /// Where tables end, and the schema of each.
+    pub schemas: &'a Arc<RangeMap>,
     /// Nothing older of the family is anywhere, so tombstones have nothing to hide.
     pub bottom: bool,
 }
@@ -45,56 +49,116 @@ pub(crate) fn table_options(options: &Options, level: u8, schema: Arc<KeySchema>
     }
 }
 
-/// Writes and syncs the table; the caller syncs the directory.
+/// Writes and syncs the tables; the caller syncs the directory. Leaves nothing behind on failure.
 pub(crate) fn write_memtable(
     store: &TableStore,
     options: &Options,
     memtable: &Arc<Memtable>,
-    target: TableTarget,
+    target: &TableTarget<'_>,
     stripes: &Stripes,
     created_ms: u64,
 ) -> Result<Written> {
-    let TableTarget { file, schema, bottom } = target;
+    let mut tables = Tables {
+        store,
+        options,
+        file: target.file,
+        cursor: RangeCursor::new(target.schemas),
+        created_ms,
+        open: None,
+        done: Vec::new(),
+    };
+    match write(&mut tables, memtable, target.bottom, stripes) {
+        Ok(written) => Ok(Written { tables: tables.done, ..written }),
+        Err(error) => {
+            if let Some((file, ..)) = tables.open.take() {
+                store.discard(file);
+            }
+            tables.done.iter().for_each(|meta| store.discard(meta.file));
+            Err(error)
+        }
+    }
+}
+
+fn write(
+    tables: &mut Tables<'_>,
+    memtable: &Arc<Memtable>,
+    bottom: bool,
+    stripes: &Stripes,
+) -> Result<Written> {
     let mut written = Written::default();
     let mut keeper = Keeper::new(stripes.clone());
     let mut iter = MemtableIter::new(Arc::clone(memtable));
-    let mut writer: Option<TableWriter> = None;
-    let path = store.path(file);
     let mut more = iter.seek_to_first();
     while more {
         let (key, trailer) = (iter.key(), iter.trailer());
         if keeper.keep(key, trailer, |_| bottom) {
-            let writer = match &mut writer {
-                Some(writer) => writer,
-                None => {
-                    let options = table_options(options, 0, Arc::clone(&schema));
-                    writer.insert(TableWriter::create(&store.fs, &path, file, options)?)
-                }
-            };
-            if let Err(error) = writer.add(key, trailer, iter.value()) {
-                store.discard(file);
-                return Err(error);
-            }
+            tables.add(key, trailer, iter.value())?;
             written.entries += 1;
         } else {
             written.dropped += 1;
         }
         more = iter.next();
     }
-    if let Some(writer) = writer {
-        match writer.finish() {
-            Ok(summary) => written.table = Some(meta(file, &summary, created_ms)),
-            Err(error) => {
-                store.discard(file);
-                return Err(error);
-            }
-        }
-    }
+    tables.cut()?;
     Ok(written)
 }
 
-/// What the manifest records of a table just written.
-pub(crate) fn meta(file: FileNo, summary: &TableSummary, created_ms: u64) -> TableMeta {
+/// The tables of one memtable, one after the other.
+struct Tables<'a> {
+    store: &'a TableStore,
+    options: &'a Options,
+    file: &'a dyn Fn() -> FileNo,
+    cursor: RangeCursor,
+    created_ms: u64,
+    /// The table being written: its number, the index of its schema.
+    open: Option<(FileNo, u32, TableWriter)>,
+    done: Vec<TableMeta>,
+}
+
+impl Tables<'_> {
+    fn add(&mut self, key: &[u8], trailer: Trailer, value: &[u8]) -> Result<()> {
+        if self.cursor.advance(key) {
+            self.cut()?;
+        }
+        let (_, _, writer) = match &mut self.open {
+            Some(open) => open,
+            None => {
+                let (index, schema) = self.cursor.schema();
+                let file = (self.file)();
+                let options = table_options(self.options, 0, schema);
+                let path = self.store.path(file);
+                let writer = TableWriter::create(&self.store.fs, &path, file, options)?;
+                self.open.insert((file, index, writer))
+            }
+        };
+        writer.add(key, trailer, value)
+    }
+
+    fn cut(&mut self) -> Result<()> {
+        let Some((file, schema, writer)) = self.open.take() else { return Ok(()) };
+        match writer.finish() {
+            Ok(summary) => {
+                if !self.done.is_empty() {
+                    sluice_env::probe!("flush: a memtable became several tables");
+                }
+                self.done.push(meta(file, schema, &summary, self.created_ms));
+                Ok(())
+            }
+            Err(error) => {
+                self.store.discard(file);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// What the manifest records of a table just written under the schema of index `schema`.
+pub(crate) fn meta(
+    file: FileNo,
+    schema: u32,
+    summary: &TableSummary,
+    created_ms: u64,
+) -> TableMeta {
     TableMeta {
         file,
         bytes: summary.file_bytes,
@@ -104,7 +168,7 @@ pub(crate) fn meta(file: FileNo, summary: &TableSummary, created_ms: u64) -> Tab
         largest: InternalKey::new(summary.largest.0.as_slice(), summary.largest.1),
         min_seq: summary.seq_min,
         max_seq: summary.seq_max,
-        schema: 0,
+        schema,
         created_ms,
     }
 }

@@ -75,7 +75,6 @@ fn build_group(core: &Arc<Core>, group: &FlushGroup) -> Result<Built> {
     for member in &group.members {
         let memtable = &member.sealed.memtable;
         built.bytes_in += memtable.raw_bytes();
-        let file = core.next_file();
         // Nothing is below when the family has no table and no older memtable is on its way.
         let bottom = {
             let state = core.read_state.load();
@@ -85,15 +84,18 @@ fn build_group(core: &Arc<Core>, group: &FlushGroup) -> Result<Built> {
             })
         };
         let created = core.env.clock.unix_ms();
-        let target = build::TableTarget { file, schema: member.family.key_schema(), bottom };
+        let schemas = member.family.schemas().current();
+        let file = || core.next_file();
+        let target = build::TableTarget { file: &file, schemas: &schemas, bottom };
         let result =
-            build::write_memtable(&core.store, &core.options, memtable, target, &stripes, created);
+            build::write_memtable(&core.store, &core.options, memtable, &target, &stripes, created);
+        built.schemas.push(schemas);
         match result {
             Ok(written) => {
                 built.entries += written.entries;
                 built.dropped += written.dropped;
-                built.bytes_out += written.table.as_ref().map_or(0, |table| table.bytes);
-                built.tables.push(written.table);
+                built.bytes_out += written.tables.iter().map(|table| table.bytes).sum::<u64>();
+                built.tables.push(written.tables);
             }
             Err(error) => {
                 // Nothing refers to the tables made so far.
@@ -101,10 +103,8 @@ fn build_group(core: &Arc<Core>, group: &FlushGroup) -> Result<Built> {
                 for table in built.tables.iter().flatten() {
                     core.store.discard(table.file);
                 }
-                return Err(error.context(format!(
-                    "flush column family '{}' to table {file}",
-                    member.family.name()
-                )));
+                let context = format!("flush column family '{}'", member.family.name());
+                return Err(error.context(context));
             }
         }
     }
@@ -169,7 +169,7 @@ type Ready = (Arc<FlushGroup>, Arc<Built>);
 /// the module's head. `log_failed`: they are all there is, and no segment is let go of.
 fn install(core: &Arc<Core>, ready: &[Ready], log_failed: bool) -> Result<Vec<FlushReport>> {
     let dir = &core.store.dir;
-    if ready.iter().any(|(_, built)| built.tables.iter().any(Option::is_some)) {
+    if ready.iter().any(|(_, built)| built.tables.iter().any(|tables| !tables.is_empty())) {
         core.store.fs.sync_dir(dir).map_err(|e| Error::io("sync the database directory", e))?;
     }
     let ids: Vec<u64> = ready.iter().map(|(group, _)| group.id).collect();
@@ -185,17 +185,17 @@ fn install(core: &Arc<Core>, ready: &[Ready], log_failed: bool) -> Result<Vec<Fl
     let edit = |state: &VersionState| {
         let mut cfs = BTreeMap::new();
         for (group, built) in ready {
-            for (member, table) in group.members.iter().zip(&built.tables) {
+            for (member, tables) in group.members.iter().zip(&built.tables) {
                 let id = member.family.id();
                 let Some(cf) = state.cf(id) else {
-                    // Dropped since the seal: its table goes the way of the family.
+                    // Dropped since the seal: its tables go the way of the family.
                     sluice_env::probe!("flush: a family was dropped between seal and install");
-                    orphans.extend(table.iter().map(|table| table.file));
+                    orphans.extend(tables.iter().map(|table| table.file));
                     continue;
                 };
                 let (cf_edit, counters) =
                     cfs.entry(id).or_insert_with(|| (CfEdit::new(id), cf.counters.clone()));
-                cf_edit.added.extend(table.iter().map(|table| (Level(0), table.clone())));
+                cf_edit.added.extend(tables.iter().map(|table| (Level(0), table.clone())));
                 cf_edit.flushed_seq = cut;
                 for (id, delta) in member.sealed.memtable.counter_deltas() {
                     let sum: &mut i64 = counters.entry(id).or_default();
@@ -260,8 +260,8 @@ fn count(core: &Core, group: &FlushGroup, built: &Built, report: &FlushReport) {
         core.brakes.flushed(reserved, report.took);
     }
     let ended_unix_ms = core.env.clock.unix_ms();
-    for (member, table) in group.members.iter().zip(&built.tables) {
-        let bytes = table.as_ref().map_or(0, |table| table.bytes);
+    for (member, tables) in group.members.iter().zip(&built.tables) {
+        let bytes = tables.iter().map(|table| table.bytes).sum();
         let entries = member.sealed.memtable.entries();
         let (reason, took) = (report.reason, report.took);
         let flush = CfFlush { reason, bytes, entries, took, ended_unix_ms };

@@ -43,7 +43,7 @@ use crate::{
     Result, cf::ColumnFamily, commit::CommitState, core::Core, memtable::Memtable,
     read_state::Sealed, room::Stall,
 };
-use sluice_base::{Error, Level, SeqNo};
+use sluice_base::{Error, SeqNo};
 use std::{fmt, sync::Arc, time::Duration};
 
 /// What to flush, and how long to wait for it.
@@ -177,7 +177,7 @@ pub(crate) fn seal_for_room(
             let paused = core.flushes.is_paused();
             return Err(Stall::Memtables { cf, sealed, count, paused });
         }
-        let tables = cf.version.level(Level(0)).len();
+        let tables = cf.version.l0_depth();
         let max = core.options.l0_stop;
         if tables >= max as usize {
             return Err(Stall::Level0 { cf: cf.family.name().to_owned(), tables, max });

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Result, cf::ColumnFamily, commit::Unlogged, events::Hub, memtables::MemtableState,
-    promise::copy, read_state::Sealed, version::TableMeta,
+    promise::copy, read_state::Sealed, schemas::RangeMap, version::TableMeta,
 };
 use sluice_base::{Error, SeqNo};
 use sluice_env::sync::{
@@ -27,10 +27,14 @@ pub(crate) struct Member {
     pub sealed: Sealed,
 }
 
-/// What building a group made: for each member its table, `None` when nothing was left to write.
+/// What building a group made.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Built {
-    pub tables: Vec<Option<TableMeta>>,
+    /// For each member its tables: none when nothing was left to write.
+    pub tables: Vec<Vec<TableMeta>>,
+    /// What the members' tables were written by. Kept until they are installed, so that no drain
+    /// takes them for gone: see `schemas/family.rs`.
+    pub schemas: Vec<Arc<RangeMap>>,
     pub entries: u64,
     pub dropped: u64,
     pub bytes_in: u64,

@@ -76,10 +76,10 @@ fn what_was_written_is_read_back() {
     let (fs, ends) = golden();
     let recovered = read::<()>(&*fs, Path::new(DIR)).unwrap().unwrap();
     let mut wanted = state_of(&golden_edits());
-    assert_eq!(wanted.next_file, FileNo(8));
+    assert_eq!(wanted.next_file, FileNo(10));
     wanted.log_first = FileNo(6);
     assert_eq!(recovered.state, wanted);
-    assert_eq!((recovered.manifest, recovered.edits), (NO, 2));
+    assert_eq!((recovered.manifest, recovered.edits), (NO, 4));
     assert_eq!((recovered.bytes, recovered.torn), (*ends.last().unwrap(), None));
 
     // Files that no state knows keep their numbers.

@@ -131,11 +131,14 @@ fn name(place: Place, tag: u32) -> &'static str {
         (Place::Edit, tags::DROPPED) => "dropped",
         (Place::Edit, tags::CREATED) => "created",
         (Place::Edit, tags::FAMILY) => "family",
+        (Place::Edit, tags::SCHEMA) => "schema",
         (Place::Family, tags::REMOVED) => "removed",
         (Place::Family, tags::ADDED) => "added",
         (Place::Family, tags::FLUSHED_SEQ) => "flushed_seq",
         (Place::Family, tags::COUNTER) => "counter",
         (Place::Family, tags::OPTIONS) => "options",
+        (Place::Family, tags::SCHEMA_MAP) => "schema_map",
+        (Place::Family, tags::DRAINS) => "drains",
         _ => "unknown",
     }
 }

@@ -2,11 +2,15 @@
 //!
 //! ```text
 //!   edit        epoch(1)! next_file(2)! last_seq(3)! log_first(4)! next_cf(5)!
-//!               dropped(6)! created(7)! family(8)!            reserved: 9 WAL options
+//!               dropped(6)! created(7)! family(8)! schema(10)!    reserved: 9 WAL options
 //!   created     id, name, options as fields            │ then fields
+//!   schema      index, hash (8 bytes LE), descriptor   │ then fields
 //!   family      id                                     │ then fields:
 //!               removed(1)! added(2)! flushed_seq(3)! counter(4)! options(5)!
-//!               reserved: 6 key schema map, 7 value file added, 8 value file removed
+//!               schema_map(6)! drains(9)!
+//!               reserved: 7 value file added, 8 value file removed
+//!   schema_map  count of ranges, then each: start, schema index
+//!   drains      count, then each: schema index, paused (0 or 1), tables, bytes
 //!   removed     level, file
 //!   added       level, file, bytes, entries, tombstones, smallest key, trailer, largest key,
 //!               trailer, min_seq, max_seq              │ then fields: schema(1)! created_ms(2)
@@ -18,7 +22,10 @@
 use sluice_base::{CfId, FileNo, Level, SeqNo, Trailer, limits, varint};
 
 use super::field::{DecodeError, Field, Input, optional, put_field, put_number, required};
-use crate::version::{CfCreate, CfEdit, InternalKey, OptionFields, TableMeta, VersionEdit};
+use crate::version::{
+    CfCreate, CfEdit, Drain, InternalKey, OptionFields, SCHEMA_DESCRIPTOR_BYTES_MAX,
+    SCHEMA_RANGES_MAX, SCHEMAS_MAX, SchemaDefinition, SchemaMap, TableMeta, VersionEdit,
+};
 
 // Numbers of the fields of an edit. Never reuse one.
 pub(super) const EPOCH: u32 = required(1);
@@ -29,6 +36,8 @@ pub(super) const NEXT_CF: u32 = required(5);
 pub(super) const DROPPED: u32 = required(6);
 pub(super) const CREATED: u32 = required(7);
 pub(super) const FAMILY: u32 = required(8);
+// Who cannot read a schema cannot read the tables under it.
+pub(super) const SCHEMA: u32 = required(10);
 
 // Numbers of the fields of a family's part.
 pub(super) const REMOVED: u32 = required(1);
@@ -36,6 +45,9 @@ pub(super) const ADDED: u32 = required(2);
 pub(super) const FLUSHED_SEQ: u32 = required(3);
 pub(super) const COUNTER: u32 = required(4);
 pub(super) const OPTIONS: u32 = required(5);
+// Who does not know ranges would write tables across their ends.
+pub(super) const SCHEMA_MAP: u32 = required(6);
+pub(super) const DRAINS: u32 = required(9);
 
 // Numbers of the fields of a table. Who cannot read the schema cannot read the table.
 pub(super) const TABLE_SCHEMA: u32 = required(1);
@@ -66,10 +78,17 @@ pub(super) fn put_edit(out: &mut Vec<u8>, edit: &VersionEdit) {
             put_number(out, tag, value);
         }
     }
+    let mut body = Vec::new();
+    for SchemaDefinition { index, hash, descriptor } in &edit.schemas {
+        body.clear();
+        varint::put_u32(&mut body, *index);
+        body.extend(hash.to_le_bytes());
+        varint::put_bytes(&mut body, descriptor);
+        put_field(out, SCHEMA, &body);
+    }
     for id in &edit.dropped {
         put_number(out, DROPPED, u64::from(id.0));
     }
-    let mut body = Vec::new();
     for create in &edit.created {
         body.clear();
         varint::put_u32(&mut body, create.id.0);
@@ -109,6 +128,26 @@ fn put_family(out: &mut Vec<u8>, edit: &CfEdit) {
     }
     if let Some(options) = &edit.options {
         put_field(out, OPTIONS, &options_bytes(options));
+    }
+    if let Some(map) = &edit.schema_map {
+        body.clear();
+        varint::put_u64(&mut body, map.ranges().len() as u64);
+        for (start, schema) in map.ranges() {
+            varint::put_bytes(&mut body, start);
+            varint::put_u32(&mut body, *schema);
+        }
+        put_field(out, SCHEMA_MAP, &body);
+    }
+    if let Some(drains) = &edit.drains {
+        body.clear();
+        varint::put_u64(&mut body, drains.len() as u64);
+        for Drain { schema, is_paused, tables, bytes } in drains {
+            varint::put_u32(&mut body, *schema);
+            body.push(u8::from(*is_paused));
+            varint::put_u64(&mut body, *tables);
+            varint::put_u64(&mut body, *bytes);
+        }
+        put_field(out, DRAINS, &body);
     }
 }
 
@@ -155,6 +194,13 @@ pub(super) fn take_edit(mut input: Input<'_>) -> Result<VersionEdit, DecodeError
             LAST_SEQ => edit.last_seq = Some(seq(field)?),
             LOG_FIRST => edit.log_first = Some(FileNo(field.number()?)),
             NEXT_CF => edit.next_cf = Some(cf_id(field)?),
+            SCHEMA => {
+                let definition = take_schema(field.body)?;
+                if edit.schemas.len() >= SCHEMAS_MAX {
+                    return Err(input.malformed("no more key schemas than there may be"));
+                }
+                edit.schemas.push(definition);
+            }
             DROPPED => push_bounded(&mut edit.dropped, cf_id(field)?, input)?,
             CREATED => push_bounded(&mut edit.created, take_created(field.body)?, input)?,
             FAMILY => push_bounded(&mut edit.cfs, take_family(field.body)?, input)?,
@@ -187,6 +233,59 @@ fn take_created(mut body: Input<'_>) -> Result<CfCreate, DecodeError> {
     Ok(CfCreate { id, name, options })
 }
 
+fn take_schema(mut body: Input<'_>) -> Result<SchemaDefinition, DecodeError> {
+    let at = body;
+    let index = body.u32("a key schema index")?;
+    let hash = body.raw(8, "a key schema hash")?;
+    let hash = hash.iter().rev().fold(0, |hash, byte| hash << 8 | u64::from(*byte));
+    let descriptor = body.bytes("a key schema descriptor")?;
+    if index == 0 || descriptor.len() > SCHEMA_DESCRIPTOR_BYTES_MAX {
+        return Err(at.malformed("a key schema of legal index and length"));
+    }
+    while !body.is_empty() {
+        body.field()?.skip("key schema field")?;
+    }
+    Ok(SchemaDefinition { index, hash, descriptor: descriptor.into() })
+}
+
+fn take_schema_map(mut body: Input<'_>) -> Result<SchemaMap, DecodeError> {
+    let at = body;
+    let count = body.u64("a count of ranges")?;
+    let mut ranges = Vec::new();
+    for _ in 0..count {
+        if ranges.len() > SCHEMA_RANGES_MAX {
+            break;
+        }
+        let start = body.bytes("the start of a range")?;
+        ranges.push((start.into(), body.u32("a key schema index")?));
+    }
+    let map = SchemaMap::from_ranges(ranges);
+    let map = map.map_err(|_| at.malformed("ranges in order that cover every key"))?;
+    body.end("the end of a key schema map")?;
+    Ok(map)
+}
+
+fn take_drains(mut body: Input<'_>) -> Result<Vec<Drain>, DecodeError> {
+    let count = body.u64("a count of drains")?;
+    let mut drains: Vec<Drain> = Vec::new();
+    for _ in 0..count {
+        if drains.len() >= SCHEMAS_MAX {
+            return Err(body.malformed("no more drains than key schemas"));
+        }
+        let schema = body.u32("a key schema index")?;
+        let at = body;
+        let is_paused = match body.u8("whether a drain is paused")? {
+            0 => false,
+            1 => true,
+            _ => return Err(at.malformed("0 or 1")),
+        };
+        let tables = body.u64("a drain's tables")?;
+        drains.push(Drain { schema, is_paused, tables, bytes: body.u64("a drain's bytes")? });
+    }
+    body.end("the end of the drains")?;
+    Ok(drains)
+}
+
 fn take_options(mut body: Input<'_>) -> Result<OptionFields, DecodeError> {
     let mut options = OptionFields::new();
     while !body.is_empty() {
@@ -207,6 +306,8 @@ fn take_family(mut body: Input<'_>) -> Result<CfEdit, DecodeError> {
             FLUSHED_SEQ => edit.flushed_seq = Some(seq(field)?),
             COUNTER => edit.counters.push(take_counter(field.body)?),
             OPTIONS => edit.options = Some(take_options(field.body)?),
+            SCHEMA_MAP => edit.schema_map = Some(take_schema_map(field.body)?),
+            DRAINS => edit.drains = Some(take_drains(field.body)?),
             _ => field.skip("manifest family field")?,
         }
     }
@@ -339,6 +440,41 @@ mod tests {
         put_field(&mut bytes, required(901), b"whatever");
         let unknown = DecodeError::Unknown { at, what: "manifest edit field", number: 901 };
         assert_eq!(decode_edit(&bytes), Err(unknown));
+    }
+
+    #[test]
+    fn p12_key_schemas_are_fields_that_a_reader_must_know() {
+        for tag in [SCHEMA, SCHEMA_MAP, DRAINS, TABLE_SCHEMA] {
+            assert_eq!(tag & 1, 1);
+        }
+    }
+
+    #[test]
+    fn key_schemas_are_bounded_and_in_order() {
+        let family = |tag: u32, field: &[u8]| {
+            let mut body = vec![0];
+            put_field(&mut body, tag, field);
+            let mut bytes = Vec::new();
+            put_field(&mut bytes, FAMILY, &body);
+            decode_edit(&bytes)
+        };
+        assert!(family(SCHEMA_MAP, &[2, 0, 7, 1, b'm', 8]).is_ok());
+        for wrong in [
+            &[0][..],                              // no range
+            &[1, 1, b'a', 7],                      // begins behind the empty key
+            &[2, 0, 7, 0, 8],                      // an empty range
+            &[2, 0, 7, 1, b'm', 7],                // an end that divides nothing
+            &[3, 0, 7, 1, b'm', 8, 1, b'a', 9],    // out of order
+            &[1, 0, 7, 0],                         // more than is said
+            &[0xff, 0xff, 0xff, 0xff, 0x0f, 0, 7], // less
+        ] {
+            assert!(family(SCHEMA_MAP, wrong).is_err(), "{wrong:?}");
+        }
+        assert!(family(DRAINS, &[1, 3, 1, 9, 9]).is_ok());
+        assert!(family(DRAINS, &[1, 3, 2, 9, 9]).is_err(), "paused is 0 or 1");
+        let mut bytes = Vec::new();
+        put_field(&mut bytes, SCHEMA, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 0]);
+        assert!(decode_edit(&bytes).is_err(), "index 0 is the default");
     }
 
     #[test]

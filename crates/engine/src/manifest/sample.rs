@@ -8,9 +8,11 @@ use proptest::{
 };
 use sluice_base::{CfId, FileNo, Kind, Level, SeqNo, Trailer};
 use sluice_env::Rng;
+use sluice_table::KeySchema;
 
 use crate::version::{
-    CfCreate, CfEdit, InternalKey, OptionFields, TableMeta, VersionEdit, VersionState,
+    CfCreate, CfEdit, Drain, InternalKey, OptionFields, SchemaDefinition, SchemaMap, TableMeta,
+    VersionEdit, VersionState,
 };
 
 /// A table of `file` from `first` to `last` with sequence numbers from `min` to `max`.
@@ -37,6 +39,21 @@ fn any_options() -> impl Strategy<Value = OptionFields> {
         }
         options
     })
+}
+
+fn any_schema_map() -> impl Strategy<Value = SchemaMap> {
+    vec((vec(any::<u8>(), 0..4), any::<u32>()), 0..5).prop_map(|steps| {
+        let set = |map: SchemaMap, (start, schema): (Vec<u8>, u32)| {
+            map.with(&start, None, schema).unwrap()
+        };
+        steps.into_iter().fold(SchemaMap::default(), set)
+    })
+}
+
+prop_compose! {
+    fn any_drain()(schema: u32, is_paused: bool, tables: u64, bytes: u64) -> Drain {
+        Drain { schema, is_paused, tables, bytes }
+    }
 }
 
 prop_compose! {
@@ -73,6 +90,8 @@ prop_compose! {
         flushed_seq in option::of(0..=SeqNo::MAX.0),
         counters in vec(any::<(u32, i64)>(), 0..3),
         options in option::of(any_options()),
+        schema_map in option::of(any_schema_map()),
+        drains in option::of(vec(any_drain(), 0..3)),
     ) -> CfEdit {
         CfEdit {
             cf: CfId(cf),
@@ -81,6 +100,8 @@ prop_compose! {
             flushed_seq: flushed_seq.map(SeqNo),
             counters,
             options,
+            schema_map,
+            drains,
         }
     }
 }
@@ -91,6 +112,7 @@ prop_compose! {
         epoch: Option<u64>, next_file: Option<u64>, next_cf: Option<u32>, log_first: Option<u64>,
         last_seq in option::of(0..=SeqNo::MAX.0),
         dropped in vec(any::<u32>(), 0..3),
+        schemas in vec((1..u32::MAX, any::<u64>(), vec(any::<u8>(), 0..9)), 0..3),
         created in vec((any::<u32>(), ".{0,9}", any_options()), 0..3),
         cfs in vec(any_cf_edit(), 0..3),
     ) -> VersionEdit {
@@ -100,6 +122,14 @@ prop_compose! {
             next_cf: next_cf.map(CfId),
             last_seq: last_seq.map(SeqNo),
             log_first: log_first.map(FileNo),
+            schemas: schemas
+                .into_iter()
+                .map(|(index, hash, descriptor)| SchemaDefinition {
+                    index,
+                    hash,
+                    descriptor: descriptor.into(),
+                })
+                .collect(),
             dropped: dropped.into_iter().map(CfId).collect(),
             created: created
                 .into_iter()
@@ -110,7 +140,8 @@ prop_compose! {
     }
 }
 
-/// The edits of the golden dump: two families are created, one is flushed, its table moves.
+/// The edits of the golden dump: two families are created, one is flushed, its table moves; then
+/// its key schemas change, the former one is to be drained, and a table comes under a new one.
 pub(crate) fn golden_edits() -> Vec<VersionEdit> {
     let mut options = OptionFields::new();
     options.set_number(2, 64 << 20);
@@ -140,7 +171,28 @@ pub(crate) fn golden_edits() -> Vec<VersionEdit> {
             ..CfEdit::new(CfId(0))
         }
         .into(),
+        VersionEdit {
+            schemas: vec![
+                define(1, &KeySchema::parse("days", 1, "day u32, rest").unwrap()),
+                define(2, &KeySchema::parse("days", 2, "day u32 desc, rest").unwrap()),
+            ],
+            ..CfEdit {
+                schema_map: Some(SchemaMap::whole(1).with(b"m", None, 2).unwrap()),
+                drains: Some(vec![Drain { schema: 0, is_paused: true, tables: 1, bytes: 1007 }]),
+                ..CfEdit::new(CfId(0))
+            }
+            .into()
+        },
+        CfEdit {
+            added: vec![(Level(0), TableMeta { schema: 2, ..table(9, "mint", "pear", 10, 12) })],
+            ..CfEdit::new(CfId(0))
+        }
+        .into(),
     ]
+}
+
+fn define(index: u32, schema: &KeySchema) -> SchemaDefinition {
+    SchemaDefinition { index, hash: schema.id().hash, descriptor: schema.encode().into() }
 }
 
 /// The state after `edits`.
@@ -164,6 +216,19 @@ pub(crate) fn legal_edit(rng: &mut Rng, state: &VersionState<()>) -> VersionEdit
     }
     let cf = &state.cfs[&id];
     let mut edit = CfEdit::new(id);
+    if rng.one_in(8) {
+        // Another schema for all keys but some, and a drain of one that is left.
+        let index = state.schemas.len() as u32 + 1;
+        let schema = KeySchema::parse("legal", index, "lead u8, rest").unwrap();
+        let some = rng.below(u64::from(index) + 1) as u32;
+        let map = SchemaMap::whole(index).with(b"500", Some(b"600"), some).unwrap();
+        let drained = (0..index).find(|schema| !map.writes(*schema));
+        let (is_paused, tables, bytes) = (rng.one_in(2), rng.below(9), rng.below(1 << 40));
+        let drain = drained.map(|schema| Drain { schema, is_paused, tables, bytes });
+        edit.schema_map = Some(map);
+        edit.drains = Some(drain.into_iter().collect());
+        return VersionEdit { schemas: vec![define(index, &schema)], ..edit.into() };
+    }
     let l0 = cf.version.level(Level(0));
     if l0.len() < 3 || !rng.one_in(3) {
         let (min, max) = (state.last_seq.0 + 1, state.last_seq.0 + 1 + rng.below(50));

@@ -6,7 +6,7 @@
 
 use sluice_base::FileNo;
 
-use crate::version::{CfCreate, CfEdit, CfState, VersionEdit, VersionState};
+use crate::version::{CfCreate, CfEdit, CfState, SchemaMap, VersionEdit, VersionState};
 
 /// A part ends once its tables and options take about this much: far below the largest edit, even
 /// with one more table whose bounds are the longest possible.
@@ -31,6 +31,13 @@ pub(super) fn snapshot_edits<T>(state: &VersionState<T>, file: FileNo) -> Vec<Ve
         },
         open_bytes: 0,
     };
+    for definition in state.schemas.values() {
+        parts.count(definition.descriptor.len() + 24);
+        parts.open.schemas.push(definition.clone());
+        if parts.open_bytes >= PART_BYTES {
+            parts.cut();
+        }
+    }
     for cf in state.cfs.values() {
         parts.add_family(cf);
     }
@@ -57,7 +64,16 @@ impl Parts {
             counters: cf.counters.iter().map(|(id, value)| (*id, *value)).collect(),
             ..CfEdit::new(cf.id)
         };
-        self.count(cf.name.len() + options + 16 * edit.counters.len() + 16);
+        let mut ranges = 0;
+        if *cf.schema_map != SchemaMap::default() {
+            edit.schema_map = Some(SchemaMap::clone(&cf.schema_map));
+            ranges = cf.schema_map.ranges().iter().map(|(start, _)| start.len() + 8).sum();
+        }
+        if !cf.drains.is_empty() {
+            edit.drains = Some(cf.drains.clone());
+        }
+        let fixed = 16 * edit.counters.len() + 24 * cf.drains.len() + 16;
+        self.count(cf.name.len() + options + ranges + fixed);
         for (level, table) in cf.version.tables() {
             if self.open_bytes >= PART_BYTES {
                 self.open.cfs.push(std::mem::replace(&mut edit, CfEdit::new(cf.id)));

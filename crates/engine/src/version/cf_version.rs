@@ -9,8 +9,11 @@
 //!
 //! Why L0's order by `max_seq` alone is right: flushes of one family install oldest first, so of
 //! two tables that both hold a key the later flush has the higher numbers. A flush may write
-//! several tables (one for each key schema); they share no key, so their order is free. A merge
-//! inside L0 takes neighbours in this order, and its output takes their place.
+//! several tables (one for each range of key schemas); they share no key, so their order is free.
+//! A merge inside L0 takes neighbours in this order, and its outputs take their place: cut at the
+//! ends of ranges, each key's newest entry among the inputs is in one of them, so that one is newer
+//! than any table the merge left out that holds the key. The same goes for a table of L0 that is
+//! rewritten in pieces with all its entries.
 //!
 //! Each level is an `Arc`: an edit clones only the lists it changes.
 
@@ -28,6 +31,8 @@ pub struct CfVersion<T> {
     pub(super) levels: [TableList<T>; Level::COUNT],
     /// Sum of the tables' bytes, level by level.
     pub(super) bytes: [u64; Level::COUNT],
+    /// See [`CfVersion::l0_depth`].
+    pub(super) l0_depth: usize,
 }
 
 impl<T> CfVersion<T> {
@@ -36,6 +41,7 @@ impl<T> CfVersion<T> {
         CfVersion {
             levels: std::array::from_fn(|_| Arc::new(Vec::new())),
             bytes: [0; Level::COUNT],
+            l0_depth: 0,
         }
     }
 
@@ -65,10 +71,17 @@ impl<T> CfVersion<T> {
             .flat_map(|(level, tables)| tables.iter().map(move |table| (Level(level as u8), table)))
     }
 
-    /// The most tables a point read may have to ask: each of L0, and one a level below.
+    /// The most tables of L0 that cover one key. What L0 costs a reader, and so what decisions
+    /// about it count: the tables that one flush writes side by side, one for each range of key
+    /// schemas, count as one.
+    pub fn l0_depth(&self) -> usize {
+        self.l0_depth
+    }
+
+    /// The most tables a point read may have to ask: the depth of L0, and one a level below.
     pub fn read_amplification(&self) -> usize {
         let below = self.levels[1..].iter().filter(|tables| !tables.is_empty()).count();
-        self.levels[0].len() + below
+        self.l0_depth + below
     }
 
     /// The tables of L0 that may hold `key`, newest first.
@@ -123,7 +136,26 @@ impl<T> CfVersion<T> {
             };
             self.insert(*level, handle)?;
         }
+        let is_l0 = |level: &Level| *level == Level(0);
+        if edit.added.iter().any(|(level, _)| is_l0(level))
+            || edit.removed.iter().any(|(level, _)| is_l0(level))
+        {
+            self.l0_depth = depth(self.levels[0].iter().map(|table| &table.meta));
+        }
         Ok(())
+    }
+
+    /// Gives every table the schema that `schema` says, at the opening, before anybody has the
+    /// handles.
+    pub fn set_schemas(&mut self, schema: impl Fn(&TableMeta) -> u32) {
+        for level in &mut self.levels {
+            for handle in Arc::make_mut(level) {
+                let schema = schema(&handle.meta);
+                if schema != handle.meta.schema {
+                    *handle = TableHandle::new(TableMeta { schema, ..handle.meta.clone() });
+                }
+            }
+        }
     }
 
     /// Takes tables out; one pass over each level that loses any.
@@ -195,6 +227,23 @@ impl<T> CfVersion<T> {
     }
 }
 
+/// The most of `tables` that cover one key. A sweep from the lowest key up: where a table begins,
+/// those that ended before it are over.
+pub fn depth<'a>(tables: impl Iterator<Item = &'a TableMeta>) -> usize {
+    let (mut firsts, mut lasts): (Vec<&[u8]>, Vec<&[u8]>) =
+        tables.map(|meta| (&*meta.smallest.key, &*meta.largest.key)).unzip();
+    firsts.sort_unstable();
+    lasts.sort_unstable();
+    let (mut over, mut most) = (0, 0);
+    for (begun, first) in firsts.iter().enumerate() {
+        while lasts.get(over).is_some_and(|last| last < first) {
+            over += 1;
+        }
+        most = most.max(begun + 1 - over);
+    }
+    most
+}
+
 /// L0's order: newest first. Equal numbers only occur between tables that share no key.
 pub(super) fn l0_is_before(a: &TableMeta, b: &TableMeta) -> bool {
     (a.max_seq, a.file) > (b.max_seq, b.file)
@@ -203,7 +252,7 @@ pub(super) fn l0_is_before(a: &TableMeta, b: &TableMeta) -> bool {
 // By hand, because deriving would ask for `T: Clone` although only `Arc`s are cloned.
 impl<T> Clone for CfVersion<T> {
     fn clone(&self) -> Self {
-        CfVersion { levels: self.levels.clone(), bytes: self.bytes }
+        CfVersion { levels: self.levels.clone(), bytes: self.bytes, l0_depth: self.l0_depth }
     }
 }
 

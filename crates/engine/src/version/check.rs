@@ -5,13 +5,16 @@ use std::collections::HashSet;
 
 use sluice_base::{Error, Level, Result, limits};
 
-use super::{CfVersion, KeyRange, VersionState, cf_version::l0_is_before};
+use super::{
+    CfVersion, KeyRange, VersionState,
+    cf_version::{depth, l0_is_before},
+};
 
 impl<T> CfVersion<T> {
     /// Checks, and names the first relation that does not hold:
     /// 1. each table's facts agree ([`super::TableMeta::check`]);
     /// 2. no file number appears twice in the family;
-    /// 3. L0 is in order, newest first;
+    /// 3. L0 is in order, newest first, and as deep as it says;
     /// 4. of two tables of L0 that share a key, one is strictly newer;
     /// 5. L1..L6 are in key order, and no user key is inside two tables of a level;
     /// 6. a level's bytes are the sum of its tables'.
@@ -48,6 +51,10 @@ impl<T> CfVersion<T> {
 
     fn check_l0(&self) -> Result<()> {
         let tables = &self.levels[0];
+        let depth = depth(tables.iter().map(|table| &table.meta));
+        if depth != self.l0_depth {
+            return Err(broken(Level(0), format!("depth {}, not {depth}", self.l0_depth)));
+        }
         for pair in tables.windows(2) {
             let (newer, older) = (&pair[0].meta, &pair[1].meta);
             if !l0_is_before(newer, older) {
@@ -75,7 +82,9 @@ impl<T> VersionState<T> {
     /// 2. family ids are below `next_cf`, names are unique and of legal length;
     /// 3. no file number appears twice in the database, and all are below `next_file`;
     /// 4. no table and no family is ahead of `last_seq`;
-    /// 5. there are numbers left for files.
+    /// 5. there are numbers left for files;
+    /// 6. every key schema that a table, a map or a drain names is defined; a drain is of a schema
+    ///    that no range writes, and the only one of it.
     pub fn check(&self) -> Result<()> {
         if self.next_file.0 > limits::FILE_NO_MAX {
             let text = format!("the next file number is {}", self.next_file.0);
@@ -95,10 +104,28 @@ impl<T> VersionState<T> {
             if cf.flushed_seq > self.last_seq {
                 return Err(context(Error::invalid("flushed beyond the last sequence number")));
             }
+            cf.schema_map.check().map_err(context)?;
+            let known = |index: &u32| *index == 0 || self.schemas.contains_key(index);
+            let in_map = cf.schema_map.ranges().iter().map(|(_, schema)| *schema);
+            let in_drains = cf.drains.iter().map(|drain| drain.schema);
+            if let Some(index) = in_map.chain(in_drains).find(|index| !known(index)) {
+                return Err(context(Error::invalid(format!("key schema {index} is not defined"))));
+            }
+            let mut drained = HashSet::new();
+            for drain in &cf.drains {
+                if !drained.insert(drain.schema) || cf.schema_map.writes(drain.schema) {
+                    let text = format!("key schema {} is drained twice or in use", drain.schema);
+                    return Err(context(Error::invalid(text)));
+                }
+            }
             for (level, table) in cf.version.tables() {
                 let meta = &table.meta;
                 if !files.insert(meta.file) || meta.file >= self.next_file {
                     let text = format!("the number of table {} is not its own", meta.file);
+                    return Err(context(broken(level, text)));
+                }
+                if !known(&meta.schema) {
+                    let text = format!("the key schema of table {} is not defined", meta.file);
                     return Err(context(broken(level, text)));
                 }
                 if meta.max_seq > self.last_seq {

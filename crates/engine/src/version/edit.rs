@@ -3,7 +3,7 @@
 
 use sluice_base::{CfId, FileNo, Level, SeqNo};
 
-use super::{OptionFields, TableMeta};
+use super::{Drain, OptionFields, SchemaMap, TableMeta};
 
 /// One atomic change: after a crash it has happened whole or not at all.
 ///
@@ -22,10 +22,24 @@ pub struct VersionEdit {
     pub last_seq: Option<SeqNo>,
     /// Log segments below this one are not needed for recovery.
     pub log_first: Option<FileNo>,
+    /// Key schemas that tables, maps and drains of this edit and of later ones may name. Before all
+    /// that follows.
+    pub schemas: Vec<SchemaDefinition>,
     pub dropped: Vec<CfId>,
     pub created: Vec<CfCreate>,
     /// At most one entry a family is customary; several are applied in order.
     pub cfs: Vec<CfEdit>,
+}
+
+/// A key schema and the index that stands for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SchemaDefinition {
+    /// Not 0, which is the default schema; never given to another schema while anything names it.
+    pub index: u32,
+    /// The hash of the schema's identity. For schemas that are data it is that of the descriptor.
+    pub hash: u64,
+    /// The canonical descriptor; not looked into here.
+    pub descriptor: Box<[u8]>,
 }
 
 /// The birth of a column family.
@@ -51,6 +65,10 @@ pub struct CfEdit {
     pub counters: Vec<(u32, i64)>,
     /// The family's options from now on, all of them.
     pub options: Option<OptionFields>,
+    /// The family's key schemas from now on.
+    pub schema_map: Option<SchemaMap>,
+    /// The family's drains from now on, all of them.
+    pub drains: Option<Vec<Drain>>,
 }
 
 impl CfEdit {

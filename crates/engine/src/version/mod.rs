@@ -5,8 +5,8 @@
 //! state makes the next, sharing every level that the edit does not touch.
 //!
 //! ```text
-//!   VersionState ── epoch, next_file, next_cf, last_seq, log_first
-//!     ├─ CfState 0 "default" ── options, flushed_seq, counters
+//!   VersionState ── epoch, next_file, next_cf, last_seq, log_first, key schemas by index
+//!     ├─ CfState 0 "default" ── options, flushed_seq, counters, key schema map, drains
 //!     │    └─ CfVersion ── L0: newest first, may overlap
 //!     │                    L1..L6: by smallest key, never overlap
 //!     └─ CfState 1 "meta" …                 └─ Arc<TableHandle<T>>: TableMeta + OnceLock<T>
@@ -23,15 +23,17 @@ mod check;
 mod edit;
 mod options;
 mod range;
+mod schema_map;
 mod state;
 mod table;
 
 #[cfg(test)]
 mod tests;
 
-pub use cf_version::{CfVersion, TableList};
-pub use edit::{CfCreate, CfEdit, VersionEdit};
+pub use cf_version::{CfVersion, TableList, depth};
+pub use edit::{CfCreate, CfEdit, SchemaDefinition, VersionEdit};
 pub use options::OptionFields;
 pub use range::KeyRange;
-pub use state::{CfState, VersionState};
+pub use schema_map::{Drain, SCHEMA_RANGES_MAX, SchemaMap};
+pub use state::{CfState, SCHEMA_DESCRIPTOR_BYTES_MAX, SCHEMAS_MAX, VersionState};
 pub use table::{InternalKey, TableHandle, TableMeta};

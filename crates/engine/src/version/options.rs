@@ -43,6 +43,10 @@ impl OptionFields {
         self.0.insert(tag, value.into());
     }
 
+    pub fn remove(&mut self, tag: u32) {
+        self.0.remove(&tag);
+    }
+
     /// All fields by number.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &[u8])> {
         self.0.iter().map(|(tag, body)| (*tag, body.as_slice()))

@@ -1,10 +1,15 @@
 //! All column families together: what the manifest records and its replay rebuilds.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use sluice_base::{CfId, Error, ErrorKind, FileNo, Level, Result, SeqNo, limits};
 
-use super::{CfCreate, CfEdit, CfVersion, OptionFields, VersionEdit};
+use super::{
+    CfCreate, CfEdit, CfVersion, Drain, OptionFields, SchemaDefinition, SchemaMap, VersionEdit,
+};
 
 /// The whole version state of a database. Cheap to clone: families and levels are shared.
 #[derive(Debug)]
@@ -19,6 +24,8 @@ pub struct VersionState<T> {
     pub last_seq: SeqNo,
     /// Log segments below this one are not needed for recovery.
     pub log_first: FileNo,
+    /// The key schemas that tables, maps and drains name, by index.
+    pub schemas: Arc<BTreeMap<u32, SchemaDefinition>>,
     pub cfs: BTreeMap<CfId, Arc<CfState<T>>>,
 }
 
@@ -32,8 +39,19 @@ pub struct CfState<T> {
     pub flushed_seq: SeqNo,
     /// Absolute counter values as of `flushed_seq`.
     pub counters: BTreeMap<u32, i64>,
+    /// Under which key schema tables are written.
+    pub schema_map: Arc<SchemaMap>,
+    /// Key schemas whose tables are being rewritten; at most one drain each.
+    pub drains: Vec<Drain>,
     pub version: Arc<CfVersion<T>>,
 }
+
+/// Most key schemas that one database knows at a time. Those that nothing names go at the next
+/// opening.
+pub const SCHEMAS_MAX: usize = 4096;
+
+/// Most bytes of a descriptor: far above what the most fields with the longest names take.
+pub const SCHEMA_DESCRIPTOR_BYTES_MAX: usize = 64 << 10;
 
 impl<T> VersionState<T> {
     /// A database without families. File numbers begin at 1: 0 is "none".
@@ -44,6 +62,7 @@ impl<T> VersionState<T> {
             next_cf: CfId(0),
             last_seq: SeqNo::ZERO,
             log_first: FileNo(0),
+            schemas: Arc::default(),
             cfs: BTreeMap::new(),
         }
     }
@@ -78,6 +97,9 @@ impl<T> VersionState<T> {
         self.next_cf = self.next_cf.max(edit.next_cf.unwrap_or_default());
         self.last_seq = self.last_seq.max(edit.last_seq.unwrap_or_default());
         self.log_first = self.log_first.max(edit.log_first.unwrap_or_default());
+        for definition in &edit.schemas {
+            self.define(definition)?;
+        }
         for id in &edit.dropped {
             if self.cfs.remove(id).is_none() {
                 return Err(unknown_cf(*id));
@@ -92,6 +114,43 @@ impl<T> VersionState<T> {
         if cfg!(debug_assertions) {
             self.check()?;
         }
+        Ok(())
+    }
+
+    /// The index of the schema with this descriptor and hash, if it is known.
+    pub fn schema_index(&self, descriptor: &[u8], hash: u64) -> Option<u32> {
+        let known = |definition: &&SchemaDefinition| {
+            definition.hash == hash && *definition.descriptor == *descriptor
+        };
+        self.schemas.values().find(known).map(|definition| definition.index)
+    }
+
+    /// Forgets the key schemas that nothing names. Only at the opening: nobody may be about to name
+    /// one, and an index must not pass to another schema while somebody reads a table under it.
+    pub fn forget_unused_schemas(&mut self) {
+        let mut used: BTreeSet<u32> = BTreeSet::new();
+        for cf in self.cfs.values() {
+            used.extend(cf.schema_map.ranges().iter().map(|(_, schema)| *schema));
+            used.extend(cf.drains.iter().map(|drain| drain.schema));
+            used.extend(cf.version.tables().map(|(_, table)| table.meta.schema));
+        }
+        if self.schemas.keys().any(|index| !used.contains(index)) {
+            Arc::make_mut(&mut self.schemas).retain(|index, _| used.contains(index));
+        }
+    }
+
+    pub(crate) fn define(&mut self, definition: &SchemaDefinition) -> Result<()> {
+        let SchemaDefinition { index, descriptor, .. } = definition;
+        if *index == 0 || descriptor.len() > SCHEMA_DESCRIPTOR_BYTES_MAX {
+            return Err(Error::invalid(format!("key schema {index} cannot be defined")));
+        }
+        if self.schemas.get(index).is_some_and(|known| known != definition) {
+            return Err(Error::invalid(format!("key schema {index} is another one already")));
+        }
+        if self.schemas.len() >= SCHEMAS_MAX {
+            return Err(Error::invalid(format!("there are {SCHEMAS_MAX} key schemas already")));
+        }
+        Arc::make_mut(&mut self.schemas).insert(*index, definition.clone());
         Ok(())
     }
 
@@ -121,6 +180,8 @@ impl<T> VersionState<T> {
             options: options.clone(),
             flushed_seq: SeqNo::ZERO,
             counters: BTreeMap::new(),
+            schema_map: Arc::default(),
+            drains: Vec::new(),
             version: Arc::new(CfVersion::empty()),
         };
         self.cfs.insert(*id, Arc::new(state));
@@ -143,6 +204,13 @@ impl<T> VersionState<T> {
         cf.counters.extend(edit.counters.iter().copied());
         if let Some(options) = &edit.options {
             cf.options = options.clone();
+        }
+        if let Some(map) = &edit.schema_map {
+            map.check()?;
+            cf.schema_map = Arc::new(map.clone());
+        }
+        if let Some(drains) = &edit.drains {
+            cf.drains = drains.clone();
         }
         if edit.added.is_empty() && edit.removed.is_empty() {
             return Ok(());
@@ -168,7 +236,15 @@ fn unknown_cf(id: CfId) -> Error {
 // By hand: deriving would ask for `T: Clone`.
 impl<T> Clone for VersionState<T> {
     fn clone(&self) -> Self {
-        VersionState { cfs: self.cfs.clone(), ..*self }
+        VersionState {
+            epoch: self.epoch,
+            next_file: self.next_file,
+            next_cf: self.next_cf,
+            last_seq: self.last_seq,
+            log_first: self.log_first,
+            schemas: Arc::clone(&self.schemas),
+            cfs: self.cfs.clone(),
+        }
     }
 }
 
@@ -180,6 +256,8 @@ impl<T> Clone for CfState<T> {
             options: self.options.clone(),
             flushed_seq: self.flushed_seq,
             counters: self.counters.clone(),
+            schema_map: Arc::clone(&self.schema_map),
+            drains: self.drains.clone(),
             version: self.version.clone(),
         }
     }
@@ -190,6 +268,7 @@ impl<T> PartialEq for VersionState<T> {
     fn eq(&self, other: &Self) -> bool {
         let facts = |s: &Self| (s.epoch, s.next_file, s.next_cf, s.last_seq, s.log_first);
         facts(self) == facts(other)
+            && self.schemas == other.schemas
             && self.cfs.len() == other.cfs.len()
             && self.cfs.values().zip(other.cfs.values()).all(|(a, b)| a == b)
     }
@@ -207,6 +286,7 @@ impl<T> PartialEq for CfState<T> {
                 &other.counters,
                 tables(other),
             )
+            && (&self.schema_map, &self.drains) == (&other.schema_map, &other.drains)
             && (self.version.tables().zip(other.version.tables()))
                 .all(|(a, b)| a.0 == b.0 && a.1.meta == b.1.meta)
     }

@@ -21,6 +21,10 @@ mod observe;
 pub(crate) mod pubsub;
 mod rows;
 mod save;
+mod schema;
+mod schema_args;
+mod schema_choice;
+mod schema_report;
 #[cfg(test)]
 mod scripts;
 mod server;
@@ -29,7 +33,7 @@ pub(crate) mod strings;
 use crate::command::Command;
 
 /// Every family's rows.
-pub(crate) const ALL: [&[Command]; 14] = [
+pub(crate) const ALL: [&[Command]; 15] = [
     strings::COMMANDS,
     keys::COMMANDS,
     crate::multi::COMMANDS,
@@ -43,11 +47,12 @@ pub(crate) const ALL: [&[Command]; 14] = [
     server::COMMANDS,
     memtable::COMMANDS,
     log::COMMANDS,
+    schema::COMMANDS,
     maintenance::COMMANDS,
 ];
 
 /// Every container's subcommands, with the container's name.
-pub(crate) const SUBCOMMANDS: [&[(&str, Command)]; 8] = [
+pub(crate) const SUBCOMMANDS: [&[(&str, Command)]; 9] = [
     keys::SUBCOMMANDS,
     client::SUBCOMMANDS,
     config::SUBCOMMANDS,
@@ -56,6 +61,7 @@ pub(crate) const SUBCOMMANDS: [&[(&str, Command)]; 8] = [
     pubsub::SUBCOMMANDS,
     memtable::SUBCOMMANDS,
     log::SUBCOMMANDS,
+    schema::SUBCOMMANDS,
 ];
 
 /// For the fuzz target: the readers of arguments that the commands without a transaction have.
@@ -66,6 +72,13 @@ pub(crate) fn fuzz_arguments(words: &[Vec<u8>]) {
     }
     let _ = memtable_args::optional_timeout(&args);
     let _ = client_kill::parse_filter(&args);
+    let _ = schema_args::Named::parse_with_action(&args);
+    let _ = schema_args::schema_text(&args);
+    if let [start, end, ..] = args[..]
+        && let Ok((start, Some(end))) = schema_args::range(start, end)
+    {
+        assert!(start < end);
+    }
     for arg in &args {
         let _ = crate::ack::AckChoice::parse(arg);
         let _ = (args::integer(arg), args::int32(arg), memtable_args::shown(arg));

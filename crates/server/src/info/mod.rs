@@ -1,9 +1,10 @@
-//! INFO: which sections, and their text. The sections themselves are in `sections.rs`, `gate.rs` and
-//! `counters.rs`; process numbers come from `process.rs`.
+//! INFO: which sections, and their text. The sections themselves are in `sections.rs`, `gate.rs`,
+//! `schema.rs` and `counters.rs`; process numbers come from `process.rs`.
 
 mod counters;
 mod gate;
 mod process;
+mod schema;
 mod sections;
 
 use crate::shared::{Shared, WorkerContext};
@@ -11,7 +12,7 @@ use crate::shared::{Shared, WorkerContext};
 type Write = fn(&Shared, &mut Section);
 
 /// Sections in the order INFO gives them.
-const SECTIONS: [(&str, Write); 14] = [
+const SECTIONS: [(&str, Write); 15] = [
     ("server", sections::server),
     ("clients", sections::clients),
     ("memory", sections::memory),
@@ -19,6 +20,7 @@ const SECTIONS: [(&str, Write); 14] = [
     ("memtable", gate::memtable),
     ("wal", gate::wal),
     ("stall", gate::stall),
+    ("schema", schema::schema),
     ("stats", counters::stats),
     ("replication", sections::replication),
     ("cpu", sections::cpu),

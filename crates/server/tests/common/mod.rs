@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub mod redis;
+pub mod value;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -121,12 +122,22 @@ impl Client {
         self.reply()
     }
 
+    /// Sends a command of any bytes and returns its reply as a value.
+    pub fn value(&mut self, args: &[&[u8]]) -> value::Value {
+        self.send(&encode(args));
+        value::Value::parse(&self.reply_bytes())
+    }
+
     /// The next whole reply, raw.
     pub fn reply(&mut self) -> String {
+        String::from_utf8_lossy(&self.reply_bytes()).into_owned()
+    }
+
+    /// As [`reply`](Self::reply), where bytes matter.
+    pub fn reply_bytes(&mut self) -> Vec<u8> {
         loop {
             if let Some(length) = reply_length(&self.unread) {
-                let reply: Vec<u8> = self.unread.drain(..length).collect();
-                return String::from_utf8_lossy(&reply).into_owned();
+                return self.unread.drain(..length).collect();
             }
             assert!(self.fill() > 0, "the connection ended after {:?}", self.unread);
         }

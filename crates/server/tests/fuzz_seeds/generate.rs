@@ -4,8 +4,8 @@
 use super::text;
 use sluice_keyspace::{Head, Keyspace, KeyspaceOptions, LatchSet};
 use sluicedb::{
-    Ack, Background, CfOptions, Compression, Db, FlushRequest, Options, ReadOptions, WriteBatch,
-    WriteOptions,
+    Ack, Background, CfOptions, Compression, Db, FlushRequest, KeySchema, Options, ReadOptions,
+    WriteBatch, WriteOptions,
     env::{Env, ManualClock, MemFs, OsThreads},
 };
 use std::{collections::BTreeMap, path::Path, sync::Arc};
@@ -100,7 +100,13 @@ fn database(variant: u8) -> Files {
         db.write(&batch, &WriteOptions { ack, ..WriteOptions::default() }).unwrap();
         match n {
             6 => flush(Vec::new()),
+            8 => db.set_key_schema_in(&cfs[0], b"u", Some(b"v"), schema(1)).unwrap(),
             10 => flush(vec![cfs[1].clone()]),
+            11 => {
+                db.set_key_schema(&cfs[0], schema(2)).unwrap();
+                let id = KeySchema::whole_key().id();
+                db.drain_schema(&cfs[0], &id).and_then(|_| db.pause_drain(&cfs[0], &id)).unwrap();
+            }
             14 => flush(Vec::new()),
             16 if variant == 1 => db.drop_column_family(&cfs.pop().unwrap()).unwrap(),
             18 if variant != 2 => db.rotate_log().unwrap(),
@@ -113,6 +119,10 @@ fn database(variant: u8) -> Files {
         .map(|(path, _)| (name(&path), fs.read(&path).unwrap()))
         .filter(|(name, _)| name != "LOCK")
         .collect()
+}
+
+fn schema(version: u32) -> KeySchema {
+    KeySchema::parse("users", version, "user fixed 5, number fixed 4").unwrap()
 }
 
 fn name(path: &Path) -> String {

@@ -11,8 +11,10 @@
 //! its key bytes, is comparing the keys. What splits joins to the same bytes: every field has
 //! exactly one way to be written, and a key that was written otherwise does not split.
 
+mod builtin;
 mod descriptor;
 mod field;
+mod id;
 mod key_schema;
 #[doc(hidden)]
 pub mod sample;
@@ -20,6 +22,7 @@ mod text;
 
 pub use descriptor::{SCHEMA_FIELDS_MAX, Schema, SchemaField};
 pub use field::{FieldType, FieldValue, IntWidth};
+pub use id::SchemaId;
 pub use key_schema::{KeySchema, KeySchemaBuilder};
 
 /// The first bytes of `bytes` for a message.

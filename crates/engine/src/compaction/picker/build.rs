@@ -42,6 +42,7 @@ pub(super) fn build<T>(input: &PickInput<'_, T>, start: Start<T>) -> Option<Comp
     // of its entries is worth rewriting on its way.
     let kind = if lower.is_empty()
         && (level.0 > 0 || upper.len() == 1)
+        && upper.iter().all(|table| input.schemas.fits(&table.meta))
         && sum_bytes(&grandparents) <= input.options.grandparent_bytes_max
         && !(is_bottommost && upper.iter().any(|table| has_droppable_tombstones(input, table)))
     {

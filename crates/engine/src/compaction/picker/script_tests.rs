@@ -11,10 +11,11 @@
 //! ```
 //! Commands: `define` (draws the tree; options it does not name keep their defaults), `pick`,
 //! `start` (pick, and leave it running), `clear` (nothing runs any more), `range LEVEL [a-b]` (a manual
-//! step; `start=yes` leaves it running), `add` (draws more tables), `targets`, `pressure`, `find KEY`.
+//! step; `start=yes` leaves it running), `drain SCHEMA` (a drain's next step), `add` (draws more tables), `targets`, `pressure`, `find KEY`.
 //! `pick`, `start` and `range` take `snapshot=N` and `busy=1,2`; busy tables stay so until `clear`.
 //! A table has 100 entries, `tomb` of them tombstones; its sequence numbers come from its file number
-//! when not given. `UPDATE_EXPECT=1` writes what was printed into the scripts.
+//! when not given; `schema` is the index of its key schema. `define` takes `schemas=0,m:1`, the map.
+//! `UPDATE_EXPECT=1` writes what was printed into the scripts.
 
 use std::{collections::HashMap, fmt::Write, fs, path::Path};
 
@@ -64,6 +65,7 @@ fn run_script(script: &str) -> String {
 struct World {
     version: CfVersion<()>,
     options: PickerOptions,
+    schemas: SchemaMap,
     in_progress: InProgress,
 }
 
@@ -93,6 +95,10 @@ impl World {
                 self.in_progress.start(&picked);
                 describe(&picked)
             }
+            "drain" => self.with_input(&arguments, |input| {
+                let schema = words[0].parse().unwrap();
+                pick_drain(input, schema).map_or("nothing".to_owned(), |picked| describe(&picked))
+            }),
             "clear" => {
                 self.in_progress = InProgress::new();
                 "ok".to_owned()
@@ -113,7 +119,7 @@ impl World {
             }
             "targets" => self.targets(),
             "pressure" => {
-                let pressure = pressure(&self.version, &self.options);
+                let pressure = pressure(&self.version, &self.schemas, &self.options);
                 let Pressure { l0_files, l0_bytes, base_level, debt_bytes } = pressure;
                 let (l0_bytes, debt) = (size(l0_bytes), size(debt_bytes));
                 format!("l0 {l0_files} tables {l0_bytes}, base {base_level}, debt {debt}")
@@ -125,7 +131,12 @@ impl World {
 
     fn define(&mut self, arguments: &HashMap<&str, &str>, body: &[&str]) -> String {
         self.options = PickerOptions::default();
+        self.schemas = SchemaMap::default();
         for (name, value) in arguments {
+            if *name == "schemas" {
+                self.schemas = parse_schemas(value);
+                continue;
+            }
             let bytes = parse_size(value);
             match *name {
                 "base" => self.options.level_base_bytes = bytes,
@@ -167,6 +178,7 @@ impl World {
             cf: CfId(0),
             version: &self.version,
             options: &self.options,
+            schemas: &self.schemas,
             in_progress: &self.in_progress,
             oldest_snapshot: snapshot.unwrap_or(SeqNo::MAX),
         })
@@ -214,6 +226,14 @@ fn describe(compaction: &Compaction<()>) -> String {
     out
 }
 
+/// `0,m:1`: schema 0 below m, 1 from there on.
+fn parse_schemas(text: &str) -> SchemaMap {
+    text.split(',').fold(SchemaMap::default(), |map, range| {
+        let (start, schema) = range.split_once(':').unwrap_or(("", range));
+        map.with(start.as_bytes(), None, schema.parse().unwrap()).unwrap()
+    })
+}
+
 /// `L1: 7:[a-f] 64M tomb=60 seq=1-10`
 fn parse_table(line: &str) -> (Level, TableMeta) {
     let mut words = line.split_whitespace();
@@ -222,10 +242,11 @@ fn parse_table(line: &str) -> (Level, TableMeta) {
     let file: u64 = file.parse().unwrap();
     let (first, last) = parse_range(range);
     let bytes = parse_size(words.next().unwrap());
-    let (mut tombstones, mut seqs) = (0, (file * 10, file * 10 + 9));
+    let (mut tombstones, mut seqs, mut schema) = (0, (file * 10, file * 10 + 9), 0);
     for (name, value) in words.filter_map(|word| word.split_once('=')) {
         match name {
             "tomb" => tombstones = value.parse().unwrap(),
+            "schema" => schema = value.parse().unwrap(),
             "seq" => {
                 let (min, max) = value.split_once('-').unwrap();
                 seqs = (min.parse().unwrap(), max.parse().unwrap());
@@ -244,7 +265,7 @@ fn parse_table(line: &str) -> (Level, TableMeta) {
         largest: key(last, seqs.0),
         min_seq: SeqNo(seqs.0),
         max_seq: SeqNo(seqs.1),
-        schema: 0,
+        schema,
         created_ms: 0,
     };
     (level, meta)

@@ -34,6 +34,7 @@ type Outputs = Vec<(TableMeta, Entries)>;
 struct Tree {
     version: CfVersion<Entries>,
     options: PickerOptions,
+    schemas: SchemaMap,
     in_progress: InProgress,
     /// Compactions and what they will install.
     running: Vec<(Compaction<Entries>, Outputs)>,
@@ -60,6 +61,7 @@ impl Tree {
         Tree {
             version: CfVersion::empty(),
             options,
+            schemas: SchemaMap::default(),
             in_progress: InProgress::new(),
             running: Vec::new(),
             next_file: 1,
@@ -76,6 +78,7 @@ impl Tree {
             cf: CF,
             version: &self.version,
             options: &self.options,
+            schemas: &self.schemas,
             in_progress: &self.in_progress,
             oldest_snapshot: SeqNo(self.next_seq - 1),
         }
@@ -306,7 +309,7 @@ fn any_load_keeps_invariants_and_reads_and_ends_quiet() {
             for (level, score) in targets.scores(&tree.input()) {
                 assert!(score < 1.0, "{level} is left with score {score}");
             }
-            assert_eq!(pressure(&tree.version, &tree.options).debt_bytes, 0);
+            assert_eq!(pressure(&tree.version, &tree.schemas, &tree.options).debt_bytes, 0);
             match load {
                 Load::Ascending => assert_eq!(tree.written_bytes, 0, "only moves were needed"),
                 Load::Deleting => {

@@ -3,7 +3,7 @@
 use sluice_base::Level;
 
 use super::{PickInput, PickerOptions, sum_bytes};
-use crate::version::CfVersion;
+use crate::version::{CfVersion, SchemaMap, depth};
 
 const LAST: Level = Level(Level::COUNT as u8 - 1);
 
@@ -63,7 +63,9 @@ impl LevelTargets {
             tables.filter(|table| !input.in_progress.contains(&table.meta))
         };
         let l0_bytes = sum_bytes(idle(Level(0)));
-        let by_count = idle(Level(0)).count() as f64 / input.options.l0_trigger.max(1) as f64;
+        let l0_depth = depth(idle(Level(0)).map(|table| &table.meta));
+        let by_count =
+            l0_fill(idle(Level(0)).count(), l0_depth, input.schemas, input.options.l0_trigger);
         let by_bytes = l0_bytes as f64 / self.of(self.base_level).max(1) as f64;
         let mut scores = vec![(Level(0), by_count.max(by_bytes))];
         for level in (self.base_level.0..LAST.0).map(Level) {
@@ -72,6 +74,13 @@ impl LevelTargets {
         }
         scores
     }
+}
+
+/// How full L0 is by its tables; 1 is "do it". By depth, which a lookup pays for, and by number,
+/// which an iterator pays for: of those a flush may bring one for each range of key schemas.
+fn l0_fill(count: usize, depth: usize, schemas: &SchemaMap, trigger: usize) -> f64 {
+    let by_range = count as f64 / schemas.ranges().len().max(1) as f64;
+    by_range.max(depth as f64) / trigger.max(1) as f64
 }
 
 /// What admission control needs to know of a column family's compactions.
@@ -89,14 +98,19 @@ pub struct Pressure {
 /// The debt is estimated from the top down. L0, once at its trigger, is merged with the whole base
 /// level. From then on each level hands its excess down, and each byte handed down rewrites as many
 /// bytes below as the level below is larger: `excess × (1 + bytes below / bytes here)`.
-pub fn pressure<T>(version: &CfVersion<T>, options: &PickerOptions) -> Pressure {
+pub fn pressure<T>(
+    version: &CfVersion<T>,
+    schemas: &SchemaMap,
+    options: &PickerOptions,
+) -> Pressure {
     let targets = LevelTargets::new(version, options);
     let l0_files = version.level(Level(0)).len();
     let l0_bytes = version.level_bytes(Level(0));
     let base_bytes = version.level_bytes(targets.base_level);
     let mut debt: u128 = 0;
     let mut handed_down: u128 = 0;
-    if l0_files >= options.l0_trigger || l0_bytes >= targets.of(targets.base_level) {
+    let fill = l0_fill(l0_files, version.l0_depth(), schemas, options.l0_trigger);
+    if fill >= 1.0 || l0_bytes >= targets.of(targets.base_level) {
         handed_down = u128::from(l0_bytes);
         debt = handed_down + u128::from(base_bytes);
     }

@@ -19,7 +19,7 @@ use super::{
     build::{Start, build, is_busy},
     sum_bytes,
 };
-use crate::version::{KeyRange, TableHandle};
+use crate::version::{KeyRange, TableHandle, depth};
 
 /// L0 into the base level; when that is blocked and L0 has grown, a merge inside L0.
 pub(super) fn pick_l0<T>(
@@ -105,7 +105,7 @@ fn oldest_part<T>(
 /// table saved; a large old table would only be copied.
 fn pick_intra_l0<T>(input: &PickInput<'_, T>, score: f64) -> Option<Compaction<T>> {
     let l0 = input.version.level(Level(0));
-    if l0.len() < input.options.l0_trigger.saturating_add(2) {
+    if input.version.l0_depth() < input.options.l0_trigger.saturating_add(2) {
         return None;
     }
     let idle = l0.iter().take_while(|table| !is_busy(input, table)).count();
@@ -121,10 +121,11 @@ fn pick_intra_l0<T>(input: &PickInput<'_, T>, score: f64) -> Option<Compaction<T
         }
         (count, bytes, bytes_per_saved) = (count + 1, wider, cost);
     }
-    if count < input.options.intra_l0_tables_min.max(2) {
+    let tables = l0[..count].to_vec();
+    // Tables side by side stay as many: the merge is cut at the ends of key schema ranges.
+    if depth(tables.iter().map(|table| &table.meta)) < input.options.intra_l0_tables_min.max(2) {
         return None;
     }
-    let tables = l0[..count].to_vec();
     debug_assert!(sum_bytes(&tables) == bytes);
     Some(Compaction {
         cf: input.cf,
