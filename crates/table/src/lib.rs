@@ -92,8 +92,8 @@ pub use iter::{IterOptions, TableIter};
 pub use predicate::{FieldRef, KeyPredicate};
 pub use properties::Properties;
 pub use schema::{
-    FieldType, FieldValue, IntWidth, KeySchema, KeySchemaBuilder, SCHEMA_FIELDS_MAX, Schema,
-    SchemaField, SchemaId,
+    FieldType, FieldValue, IntWidth, KeySchema, KeySchemaBuilder, KeySplitter, SCHEMA_FIELDS_MAX,
+    Schema, SchemaField, SchemaId, SplitField,
 };
 pub use selection::{SkipCounters, SkipStats};
 pub use table::{PinnedValue, Table};

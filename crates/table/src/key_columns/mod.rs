@@ -25,7 +25,8 @@
 //! *Search.* Without exceptions: the lead as one string, then field by field, each a binary search
 //! inside the groups, then rows, that the fields before left; a key that ends inside a field, or
 //! does not split, is compared bytewise with those rows from that field on. With exceptions: one
-//! binary search over the rows, each compared piece by piece. No key is built for either.
+//! binary search over the rows, each compared piece by piece; so under a custom schema, whose fields
+//! do not order as the keys do. No key is built for either.
 
 mod builder;
 mod field;
@@ -65,6 +66,8 @@ pub struct KeyColumns {
     group_samples: Option<Samples>,
     row_samples: Option<Samples>,
     exceptions: Option<Exceptions>,
+    /// Fields do not order as keys do: keys are compared as a whole.
+    whole: bool,
 }
 
 impl KeyColumns {
@@ -109,6 +112,7 @@ impl KeyColumns {
             group_samples,
             row_samples,
             exceptions,
+            whole: schema.is_custom(),
         })
     }
 
@@ -155,6 +159,31 @@ impl KeyColumns {
         }
     }
 
+    /// Makes `cursor`'s key that of `row`, and `ends` where its fields end; false when it does not
+    /// split. As the columns say, whoever split it.
+    pub fn split_row(
+        &self,
+        cursor: &mut KeyCursor,
+        block: &[u8],
+        row: usize,
+        ends: &mut Vec<usize>,
+    ) -> bool {
+        ends.clear();
+        if self.move_to_exception(cursor, block, row) {
+            return false;
+        }
+        let (grouped, group) = match &self.groups {
+            Some(groups) => (groups.fields(), groups.of(row)),
+            None => (0, 0),
+        };
+        cursor.begin();
+        for (index, field) in self.fields.iter().enumerate() {
+            field.append_to(block, if index < grouped { group } else { row }, cursor);
+            ends.push(cursor.key().len());
+        }
+        true
+    }
+
     /// Does [`KeyColumns::move_cursor`] for a row whose key does not split; false when it does.
     #[cold]
     fn move_to_exception(&self, cursor: &mut KeyCursor, block: &[u8], row: usize) -> bool {
@@ -180,7 +209,7 @@ impl KeyColumns {
     /// when all are before.
     #[inline]
     pub fn find(&self, block: &[u8], key: &[u8]) -> (usize, bool) {
-        if self.exceptions.is_some() {
+        if self.whole || self.exceptions.is_some() {
             return self.search(block, 0, self.rows, 0, key);
         }
         let Some(mut rest) = key.strip_prefix(&*self.lead) else {
