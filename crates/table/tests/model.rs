@@ -4,14 +4,21 @@
 
 mod common;
 
-use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use common::{Entry, build, mem_fs, open};
 use sluice_base::{Kind, SeqNo, Trailer};
 use sluice_env::Rng;
 use sluice_table::{
-    BlockCache, Compression, IterOptions, KeySchema, Table, TableIter, TableOptions, filter_hash,
-    fuzzing::sample,
+    BlockCache, Compression, IterOptions, KeySchema, KeySplitter, SplitField, Table, TableIter,
+    TableOptions, filter_hash, fuzzing::sample,
 };
 
 /// The internal order as a map key.
@@ -207,6 +214,42 @@ fn p11_random_tables_under_random_key_schemas_read_like_a_sorted_list() {
 #[test]
 fn p11_random_tables_under_custom_schemas_read_like_a_sorted_list() {
     check_random_tables(0x5eed_c057, 120, Keys::of_custom);
+}
+
+/// Either split would do; two of one key would make predicates show what is not there any more.
+#[test]
+fn a_key_of_which_a_splitter_says_two_things_is_kept_whole() {
+    #[derive(Debug)]
+    struct Wavers(AtomicUsize);
+
+    impl KeySplitter for Wavers {
+        fn name(&self) -> &str {
+            "wavers"
+        }
+        fn version(&self) -> u32 {
+            1
+        }
+        fn fields(&self) -> Vec<SplitField> {
+            vec![SplitField::bytes("a"), SplitField::bytes("b")]
+        }
+        fn contract(&self) -> &str {
+            "keys with w: one byte or two; else one"
+        }
+        fn split(&self, key: &[u8], ends: &mut Vec<usize>) -> bool {
+            let wavers = key.starts_with(b"w") && self.0.fetch_add(1, Ordering::Relaxed) % 2 == 0;
+            ends.extend([1 + usize::from(wavers), key.len()]);
+            true
+        }
+    }
+
+    let (_, fs) = mem_fs();
+    let schema = Arc::new(KeySchema::custom(Arc::new(Wavers(AtomicUsize::new(0)))).unwrap());
+    let entries = [b"kept", b"long", b"wave", b"wide"].map(|key| common::put(key, 1, b""));
+    build(&fs, &entries, TableOptions { schema, ..TableOptions::default() });
+    let table = open(&fs, &BlockCache::new(0)).unwrap();
+    table.verify().into_result().unwrap();
+    assert_eq!(table.inspect_columns().unwrap().exceptions, 2);
+    check_inspection(&table, &entries);
 }
 
 /// A number of fields that a filter of prefixes may have, or none.

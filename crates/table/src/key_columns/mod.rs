@@ -25,8 +25,9 @@
 //! *Search.* Without exceptions: the lead as one string, then field by field, each a binary search
 //! inside the groups, then rows, that the fields before left; a key that ends inside a field, or
 //! does not split, is compared bytewise with those rows from that field on. With exceptions: one
-//! binary search over the rows, each compared piece by piece; so under a custom schema, whose fields
-//! do not order as the keys do. No key is built for either.
+//! binary search over the rows, each compared piece by piece. No key is built for either. A custom
+//! field of bytes does not order as the keys do: from the first that is not in the lead on, rows are
+//! compared bytewise.
 
 mod builder;
 mod field;
@@ -66,8 +67,6 @@ pub struct KeyColumns {
     group_samples: Option<Samples>,
     row_samples: Option<Samples>,
     exceptions: Option<Exceptions>,
-    /// Fields do not order as keys do: keys are compared as a whole.
-    whole: bool,
 }
 
 impl KeyColumns {
@@ -112,7 +111,6 @@ impl KeyColumns {
             group_samples,
             row_samples,
             exceptions,
-            whole: schema.is_custom(),
         })
     }
 
@@ -209,7 +207,7 @@ impl KeyColumns {
     /// when all are before.
     #[inline]
     pub fn find(&self, block: &[u8], key: &[u8]) -> (usize, bool) {
-        if self.whole || self.exceptions.is_some() {
+        if self.exceptions.is_some() {
             return self.search(block, 0, self.rows, 0, key);
         }
         let Some(mut rest) = key.strip_prefix(&*self.lead) else {

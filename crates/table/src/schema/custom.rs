@@ -10,8 +10,8 @@
 //!
 //! *Invariants.* The key is the bytes of its fields, one behind the other: whatever a splitter says,
 //! nothing is lost. What it says is checked ([`is_split`]), and a key for which it is wrong does not
-//! split. Nothing else is asked of it: fields need not be prefix-free, so their order is not that of
-//! the keys, and whoever searches compares whole keys. Columns say themselves where fields end, so a
+//! split. Nothing else is asked of it: fields of bytes need not be prefix-free, so their order is not
+//! that of the keys, and a search compares whole rows from the first of them on. Columns say themselves where fields end, so a
 //! table is read and searched without the splitter; only who splits a key needs it.
 
 use std::{fmt, sync::Arc};

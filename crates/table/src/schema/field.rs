@@ -152,7 +152,8 @@ impl FieldType {
             FieldType::Fixed(bytes) => usize::from(bytes),
             FieldType::Uint { width, .. } => width.bytes(),
             FieldType::Escaped => return take_escaped(key),
-            FieldType::Custom => return None, // its bytes do not say
+            // Its bytes do not say; nor need they order as the keys do, so no search may go by them.
+            FieldType::Custom => return None,
             FieldType::Counted(width) => {
                 width.bytes().checked_add(usize::try_from(width.load(key)?).ok()?)?
             }
