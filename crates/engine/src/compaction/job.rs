@@ -101,7 +101,8 @@ impl Outputs<'_> {
         if self.writer.is_none() {
             let file = self.core.next_file();
             let (index, schema) = self.cursor.schema();
-            let options = flush::table_options(&self.core.options, self.level.0, schema);
+            let fields = self.cursor.filter_fields();
+            let options = flush::table_options(&self.core.options, self.level.0, schema, fields);
             let store = &self.core.store;
             let writer = TableWriter::create(&store.fs, &store.path(file), file, options)?;
             self.writer = Some((file, index, writer));

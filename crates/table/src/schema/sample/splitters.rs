@@ -142,7 +142,12 @@ pub fn schema(rng: &mut Rng) -> KeySchema {
 
 /// The schema of one that says now this, now that.
 pub fn fickle() -> KeySchema {
-    of(Arc::new(Liar { calls: Some(AtomicU64::new(0)) }))
+    of(fickle_splitter())
+}
+
+/// The splitter of [`fickle`].
+pub fn fickle_splitter() -> Arc<dyn KeySplitter> {
+    Arc::new(Liar { calls: Some(AtomicU64::new(0)) })
 }
 
 /// The schema of `splitter`.
