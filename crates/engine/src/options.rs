@@ -346,7 +346,7 @@ pub struct CfOptions {
     /// Tables get a second filter, over the first so many fields of their keys (1 to 62): an iterator
     /// that wants the keys of one such prefix ([`ReadOptions::predicate`], [`ReadOptions::prefix`])
     /// leaves out tables that have none. Under a schema with fewer fields that say where they end it is
-    /// over those, and there is none under custom schemas and the whole key. Default: none.
+    /// over those, and there is none under the whole key. Default: none.
     pub filter_fields: Option<u8>,
 }
 

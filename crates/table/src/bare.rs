@@ -30,8 +30,10 @@ impl BareBuilder {
         self.block.push(key, shared, same, trailer, value);
     }
 
-    pub fn estimated_bytes(&self) -> usize {
-        self.block.estimated_bytes()
+    /// Whether the next row fits into a block of `target` bytes.
+    #[inline]
+    pub fn has_room(&mut self, key: &[u8], value: &[u8], target: usize) -> bool {
+        self.block.has_room(key.len() + value.len(), target)
     }
 
     /// Appends the block and begins the next.

@@ -38,6 +38,10 @@ pub struct BlockBuilder {
     values: Vec<u8>,
     value_ends: Vec<u32>,
     tombstones: u64,
+    /// Bytes that may be pushed before the estimate is made again; see [`BlockBuilder::has_room`].
+    unasked: usize,
+    /// The last estimate.
+    known_bytes: usize,
 }
 
 impl BlockBuilder {
@@ -53,6 +57,8 @@ impl BlockBuilder {
             values: Vec::new(),
             value_ends: Vec::new(),
             tombstones: 0,
+            unasked: 0,
+            known_bytes: 0,
         }
     }
 
@@ -64,7 +70,7 @@ impl BlockBuilder {
         self.trailers.clear();
         self.values.clear();
         self.value_ends.clear();
-        self.tombstones = 0;
+        (self.tombstones, self.unasked, self.known_bytes) = (0, 0, 0);
         // A huge value must not hold its memory for the rest of the table.
         self.values.shrink_to(1 << 20);
     }
@@ -109,6 +115,42 @@ impl BlockBuilder {
             Keys::Fields(columns) => columns.columns() * 8 + columns.encoded_bytes_max(),
         };
         FIXED_BYTES + keys + self.values.len() + self.rows() * ROW_BYTES
+    }
+
+    /// [`BlockBuilder::estimated_bytes`], perhaps of a while ago.
+    #[inline]
+    pub fn known_bytes(&self) -> usize {
+        match self.keys {
+            Keys::Whole(_) if self.rows() > 0 => self.estimated_bytes(),
+            _ => self.known_bytes,
+        }
+    }
+
+    /// Whether a row of `more` bytes of key and value fits into a block of `target` bytes.
+    ///
+    /// The estimate of several columns costs more than the row. So after each as many bytes as half of
+    /// what was left go in unasked; a column that grows wider by one row may make a block larger than
+    /// its target by as much as that.
+    #[inline]
+    pub fn has_room(&mut self, more: usize, target: usize) -> bool {
+        if let Keys::Whole(_) = self.keys {
+            return self.estimated_bytes() + more <= target;
+        }
+        match self.unasked.checked_sub(more + ROW_BYTES) {
+            Some(left) => {
+                self.unasked = left;
+                true
+            }
+            None => self.has_room_now(more, target),
+        }
+    }
+
+    #[inline(never)]
+    fn has_room_now(&mut self, more: usize, target: usize) -> bool {
+        self.known_bytes = self.estimated_bytes();
+        let left = target.checked_sub(self.known_bytes + more);
+        self.unasked = left.unwrap_or(0) / 2;
+        left.is_some()
     }
 
     /// Adds a row. `shared` is how many bytes its key shares with the key before, `same` whether

@@ -10,7 +10,9 @@ use sluice_env::{Fs, MemFs};
 use crate::{
     BlockCache, IterOptions, Table, TableIter,
     block::Block,
-    column::{Bitmap, Column, Dictionary, Exceptions, Integers, KeyCursor, PrefixBytes, RawBytes},
+    column::{
+        Bitmap, Column, Dictionary, Exceptions, Groups, Integers, KeyCursor, PrefixBytes, RawBytes,
+    },
     envelope,
     filter::{Filter, filter_hash},
     footer::Footer,
@@ -18,7 +20,7 @@ use crate::{
     index::{Handle, Index},
     layout::Layout,
     properties::Properties,
-    schema::{KeySchema, Schema},
+    schema::{KeySchema, SCHEMA_FIELDS_MAX, Schema},
     two_level::TopIndex,
 };
 
@@ -105,7 +107,7 @@ pub fn block(bytes: &[u8]) -> bool {
 pub fn column(bytes: &[u8]) -> bool {
     let Some((head, body)) = bytes.split_first_chunk::<3>() else { return false };
     let rows = usize::from(u16::from_le_bytes([head[1], head[2]])).max(1);
-    let encoding = head[0] % 7;
+    let encoding = head[0] % 8;
     let Ok(end) = u32::try_from(body.len()) else { return false };
     let column = Column { role: 1, encoding, start: 0, end };
     let shown = rows.min(ROWS_MAX);
@@ -146,6 +148,17 @@ pub fn column(bytes: &[u8]) -> bool {
                 assert!(found && code == strings.codes().get(body, row));
             }
             let _ = strings.find(body, &heads, body);
+        }
+        encoding::GROUPS => {
+            let Ok(groups) = Groups::parse(body, &column, rows, SCHEMA_FIELDS_MAX) else {
+                return false;
+            };
+            assert_eq!(groups.start(groups.count()), rows);
+            for row in 0..shown {
+                let group = groups.of(row);
+                assert!((groups.start(group)..groups.start(group + 1)).contains(&row));
+                assert_eq!(groups.begins(row), groups.start(group) == row);
+            }
         }
         encoding::EXCEPTIONS => {
             let Ok(keys) = Exceptions::parse(body, &column, rows) else { return false };

@@ -185,7 +185,8 @@ impl TableWriter {
         {
             return Err(self.refuse(key, trailer, value, ordered));
         }
-        if !empty && self.block.estimated_bytes() + key.len() + value.len() > self.target() {
+        let target = self.target();
+        if !empty && !self.block.has_room(key.len() + value.len(), target) {
             self.finish_block()?;
         }
         if self.block.rows() == 0 {
@@ -217,7 +218,7 @@ impl TableWriter {
 
     /// About how many bytes the file would have if the table were finished now.
     pub fn estimated_bytes(&self) -> u64 {
-        let block = if self.block.rows() == 0 { 0 } else { self.block.estimated_bytes() };
+        let block = self.block.known_bytes();
         let prefixes = self.prefixes.as_ref().map_or(0, PrefixFilterBuilder::estimated_bytes);
         self.output.position()
             + (block + prefixes + self.filter.estimated_bytes() + self.index.estimated_bytes())

@@ -98,7 +98,14 @@ fn set(call: &mut Call<'_>, args: &Args<'_>) -> CmdResult {
             .keyspace
             .choose_key_schema(&cf, &start, end.as_deref(), schema)
             .map_err(|error| engine_error(&error))?;
-        let text = format!("keys of column family '{}' are written under {id} now", cf.name());
+        let end = match &end {
+            Some(end) => format!("to before \"{}\"", end.escape_ascii()),
+            None => "on".to_owned(),
+        };
+        let (name, start) = (cf.name(), start.escape_ascii());
+        let text = format!(
+            "column family '{name}': keys from \"{start}\" {end} are written under {id} now"
+        );
         shared.note(Level::Notice, &text);
         Ok(answer)
     })

@@ -67,7 +67,7 @@ impl Kindred for Rows {
         self.blocks.clear();
         self.bytes = 0;
         for (row, key) in keys.iter().enumerate() {
-            if builder.bytes() + key.len() > block_bytes {
+            if builder.bytes() + key.len() + VALUE.len() > block_bytes {
                 self.bytes += finish(&mut builder, &mut self.blocks);
             }
             builder.add(key, trailer(row), &VALUE);
@@ -137,7 +137,7 @@ impl Kindred for Columns {
         self.bytes = 0;
         let mut rows = 0;
         for (row, key) in keys.iter().enumerate() {
-            if rows > 0 && builder.estimated_bytes() + key.len() > block_bytes {
+            if rows > 0 && !builder.has_room(key, &VALUE, block_bytes) {
                 self.bytes += finish(&mut builder, &mut self.blocks);
                 rows = 0;
             }

@@ -29,7 +29,7 @@ pub use integers::{Integers, encode_integers, width_of as integer_width};
 pub use prefix_builder::PrefixBytesBuilder;
 pub use prefix_bytes::PrefixBytes;
 pub use raw_bytes::{RawBytes, encode_raw_bytes_head};
-pub use search::{is_less, lower_bound, run_end};
+pub use search::{find_string, lower_bound, run_end};
 
 use crate::fault::Fault;
 

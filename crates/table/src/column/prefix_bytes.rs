@@ -30,7 +30,7 @@
 
 use std::cmp::Ordering;
 
-use super::{Column, Offsets, head, is_less, load_u32, lower_bound};
+use super::{Column, Offsets, find_string, head, load_u32, lower_bound};
 use crate::{
     fault::Fault,
     format::{BUNDLE_SHIFT_MAX, encoding},
@@ -218,14 +218,7 @@ impl PrefixBytes {
         let Some(rest) = rest.strip_prefix(prefix) else {
             return (if rest < prefix { low } else { high }, false);
         };
-        let wanted = head(rest);
-        let range = |row| self.suffix_range(block, bundle, row);
-        let row = lower_bound(low, high, |row| is_less(block, range(row), rest, wanted));
-        if row == high {
-            return (row, false);
-        }
-        let (start, stop) = range(row);
-        (row, block[start..stop] == *rest)
+        find_string(block, (low, high), rest, |row| self.suffix_range(block, bundle, row))
     }
 
     /// Compares row `row` with `rest`, a string without the block prefix.

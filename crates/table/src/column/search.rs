@@ -1,9 +1,9 @@
-//! Binary searches whose steps do not depend on a guess of the processor: where a key lies is as
-//! good as random, and each wrong guess costs more than the step.
+//! Binary searches. Over numbers at hand their steps do not depend on a guess of the processor: where
+//! a key lies is as good as random, and each wrong guess costs more than the step. Over strings they do.
 
-use std::hint::select_unpredictable;
+use std::{cmp::Ordering, hint::select_unpredictable};
 
-use super::head_at;
+use super::{head, head_at};
 
 /// The first place of `low..high` that is not `less`; `high` when all are. The number of steps
 /// depends on the number of places alone.
@@ -31,11 +31,33 @@ pub fn run_end(start: usize, high: usize, equal: impl Fn(usize) -> bool) -> usiz
     lower_bound(known + 1, high.min(known + stride), equal)
 }
 
-/// Whether `block[range]` sorts before `own`, whose head is `own_head`.
+/// The first place of `low..high` whose string is not before `own`, and whether it equals it; `high`
+/// when all are before. `range` says where the string of a place lies. Strings are far: here the
+/// processor had better guess and load ahead than wait for each.
 #[inline(always)]
-pub fn is_less(block: &[u8], range: (usize, usize), own: &[u8], own_head: u64) -> bool {
-    let found = head_at(block, range.0, range.1);
-    found < own_head || (found == own_head && block[range.0..range.1] < *own)
+pub fn find_string(
+    block: &[u8],
+    (mut low, mut high): (usize, usize),
+    own: &[u8],
+    range: impl Fn(usize) -> (usize, usize),
+) -> (usize, bool) {
+    let wanted = head(own);
+    let mut equal = false;
+    while low < high {
+        let middle = (low + high) / 2;
+        let (start, end) = range(middle);
+        let order = match head_at(block, start, end).cmp(&wanted) {
+            Ordering::Equal => block[start..end].cmp(own),
+            order => order,
+        };
+        if order == Ordering::Less {
+            low = middle + 1;
+        } else {
+            equal = order == Ordering::Equal;
+            high = middle;
+        }
+    }
+    (low, equal)
 }
 
 #[cfg(test)]

@@ -78,7 +78,19 @@ pub fn tables(seed: u64) -> Result<Vec<Vec<u8>>> {
         let number = number / 2;
         let schema = Arc::new(schema);
         let filtered = number % 2 == 0 && schema.delimited_fields() > 0;
-        let mut keys: Vec<Vec<u8>> = (0..40).map(|_| sample::key(&mut rng, &schema)).collect();
+        let mut keys: Vec<Vec<u8>> = (0..20).map(|_| sample::key(&mut rng, &schema)).collect();
+        // Groups: keys that share all fields but the last.
+        for at in 0..60 {
+            let of = |key: usize| schema.split(&keys[key % 20]);
+            if let (Some(mut fields), Some(mut other)) = (of(at % 7), of(at)) {
+                fields.pop();
+                fields.extend(other.pop());
+                // A splitter may find another end in it.
+                if let Ok(key) = schema.join(&fields) {
+                    keys.push(key);
+                }
+            }
+        }
         if number % 2 == 0 {
             keys.retain(|key| schema.split(key).is_some());
         }

@@ -135,7 +135,9 @@ impl KeyColumnsBuilder {
         // Row 0 begins a group whatever its depth.
         let mut groups = 1;
         let counted = usize::from(self.depths.first() == Some(&0));
-        for (depth, &count) in self.depth_counts[..self.fields.len()].iter().enumerate() {
+        // What is shared must say where it ends, or a key could begin with what another's group has.
+        let fields = self.schema.delimited_fields();
+        for (depth, &count) in self.depth_counts[..fields].iter().enumerate() {
             groups += count as usize - if depth == 0 { counted } else { 0 };
             if groups * GROUP_ROWS_MIN > rows {
                 break;

@@ -7,8 +7,8 @@ use std::cmp::Ordering;
 use super::{ESCAPED_END, samples::Samples};
 use crate::{
     column::{
-        Column, Dictionary, Integers, KeyCursor, PrefixBytes, RawBytes, head, is_less, lower_bound,
-        run_end,
+        Column, Dictionary, Integers, KeyCursor, PrefixBytes, RawBytes, find_string, head,
+        lower_bound, run_end,
     },
     fault::Fault,
     format::encoding,
@@ -129,6 +129,36 @@ impl Field {
         }
     }
 
+    /// What `key` has behind the field's bytes at `at`, or how these compare with it.
+    #[inline]
+    pub(super) fn strip<'k>(
+        &self,
+        block: &[u8],
+        at: usize,
+        key: &'k [u8],
+    ) -> Result<&'k [u8], Ordering> {
+        if let Values::Numbers(width, values) = &self.values
+            && let Some(wanted) = width.load(key)
+        {
+            return match values.get(block, at).cmp(&wanted) {
+                Ordering::Equal => Ok(&key[width.bytes()..]),
+                order => Err(order),
+            };
+        }
+        let (mut order, mut rest) = (Ordering::Equal, key);
+        self.pieces(block, at, &mut |piece| match rest.strip_prefix(piece) {
+            Some(behind) => {
+                rest = behind;
+                true
+            }
+            None => {
+                order = piece.cmp(rest);
+                false
+            }
+        });
+        if order == Ordering::Equal { Ok(rest) } else { Err(order) }
+    }
+
     /// Hands the field's key bytes to `visit` in pieces, as long as it says true.
     pub(super) fn pieces(
         &self,
@@ -193,7 +223,6 @@ impl Field {
                 (start, false) => Err(start),
             };
         }
-        let own_head = head(own);
         match &self.values {
             Values::Dictionary(strings, heads) => {
                 // Comparing codes costs less than comparing words, once the code is known.
@@ -204,10 +233,10 @@ impl Field {
             }
             Values::Raw(strings) => {
                 let (from, to) =
-                    few(samples).map_or((low, high), |of| of.narrow_heads(low, high, own_head));
-                let less = |at| is_less(block, strings.range(block, at), own, own_head);
-                let equal = |at| strings.get(block, at) == own;
-                found(lower_bound(from, to, less), high, last, equal)
+                    few(samples).map_or((low, high), |of| of.narrow_heads(low, high, head(own)));
+                let range = |at| strings.range(block, at);
+                let (start, _) = find_string(block, (from, to), own, range);
+                found(start, high, last, |at| strings.get(block, at) == own)
             }
             Values::Numbers(..) | Values::Prefix(_) => Err(low), // seen above
         }

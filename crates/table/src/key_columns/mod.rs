@@ -18,16 +18,17 @@
 //! appends only what lies behind them.
 //!
 //! *Beside the block* ([`KeyColumns`] is built when a block is loaded): the bytes of the leading
-//! fields that are the same in all rows (`lead`); every 16th value of the first column that decides
-//! among groups and of the first that decides among the rows of one (of strings: their first eight
-//! bytes), so that a search touches a line or two of the column itself.
+//! fields that are the same in all rows (`lead`); of the groups what all begin with (`prefix`) and
+//! the eight bytes behind that (of each of 64 groups, of every 16th of more); every 16th value of
+//! the first column that decides among the rows of a group (of strings: their first eight bytes).
+//! So a search touches a line or two of the columns themselves.
 //!
-//! *Search.* Without exceptions: the lead as one string, then field by field, each a binary search
-//! inside the groups, then rows, that the fields before left; a key that ends inside a field, or
-//! does not split, is compared bytewise with those rows from that field on. With exceptions: one
-//! binary search over the rows, each compared piece by piece. No key is built for either. A custom
-//! field of bytes does not order as the keys do: from the first that is not in the lead on, rows are
-//! compared bytewise.
+//! *Search.* Without exceptions: the group by those eight bytes and then, bytewise, by what its
+//! rows share; then field by field, each a binary search inside the rows that the fields before
+//! left; a key that ends inside a field, or does not split, is compared bytewise with those rows
+//! from that field on. With exceptions: one binary search over the rows, each compared piece by
+//! piece. No key is built for either. A custom field of bytes does not order as the keys do: groups
+//! end before it, and from it on rows are compared bytewise.
 
 mod builder;
 mod field;
@@ -42,7 +43,7 @@ use field::Field;
 use samples::Samples;
 
 use crate::{
-    column::{Exceptions, Groups, KeyCursor},
+    column::{Exceptions, Groups, KeyCursor, common_prefix, head},
     fault::Fault,
     format::role,
     layout::Layout,
@@ -63,8 +64,10 @@ pub struct KeyColumns {
     /// How many leading fields a row has in common with all others or its group.
     own_fields: usize,
     groups: Option<Groups>,
-    /// Of the first field behind the lead that groups share, and of the first that they do not.
-    group_samples: Option<Samples>,
+    /// What the keys of all groups begin with, and the heads of what groups share behind it.
+    prefix: Box<[u8]>,
+    group_heads: Option<Samples>,
+    /// Of the first field that a row has of its own.
     row_samples: Option<Samples>,
     exceptions: Option<Exceptions>,
 }
@@ -80,7 +83,7 @@ impl KeyColumns {
         }
         let types = schema.types();
         let groups = match layout.column(role::GROUPS) {
-            Some(column) => Some(Groups::parse(block, column, rows, types.len())?),
+            Some(column) => Some(Groups::parse(block, column, rows, schema.delimited_fields())?),
             None => None,
         };
         let (grouped, groups_count) =
@@ -94,24 +97,50 @@ impl KeyColumns {
         let lead_fields = fields.iter().take_while(|field| field.is_constant()).count();
         let mut lead = KeyCursor::new();
         fields[..lead_fields].iter().for_each(|field| field.append_to(block, 0, &mut lead));
-        let samples = |first: usize| fields.get(first)?.samples(block, places(first));
-        let group_samples = if lead_fields < grouped { samples(lead_fields) } else { None };
-        let row_samples = samples(grouped.max(lead_fields));
+        let own_fields = grouped.max(lead_fields);
+        let row_samples = fields.get(own_fields).and_then(|field| field.samples(block, rows));
         let exceptions = match layout.column(role::EXCEPTION) {
             Some(column) => Some(Exceptions::parse(block, column, rows)?),
             None => None,
         };
-        Ok(KeyColumns {
+        let mut columns = KeyColumns {
             rows,
             fields: fields.into(),
             lead: lead.key().into(),
             lead_fields,
-            own_fields: grouped.max(lead_fields),
+            own_fields,
             groups,
-            group_samples,
+            prefix: Box::default(),
+            group_heads: None,
             row_samples,
             exceptions,
-        })
+        };
+        columns.sample_groups(block, groups_count);
+        Ok(columns)
+    }
+
+    /// Keeps what all groups begin with, and samples of what they have behind it.
+    fn sample_groups(&mut self, block: &[u8], count: usize) {
+        let Some(last) = count.checked_sub(1) else { return };
+        if self.exceptions.is_some() {
+            return; // searched by rows
+        }
+        let mut key = KeyCursor::new();
+        let mut shared = |group| {
+            key.begin();
+            self.append_shared(&mut key, block, group);
+            key.key().to_vec()
+        };
+        let (first, last) = (shared(0), shared(last));
+        let prefix = common_prefix(&first, &last);
+        let heads = Samples::of(count, |group| {
+            key.begin();
+            self.append_shared(&mut key, block, group);
+            // Hostile groups need not ascend, nor have the prefix.
+            head(key.key().get(prefix..).unwrap_or_default())
+        });
+        self.prefix = first[..prefix].into();
+        self.group_heads = Some(heads);
     }
 
     /// Whether a column of this role belongs to the keys.
@@ -124,11 +153,12 @@ impl KeyColumns {
 
     /// Bytes that it holds besides the block's.
     pub fn memory_bytes(&self) -> usize {
-        let samples = [&self.group_samples, &self.row_samples];
+        let samples = [&self.group_heads, &self.row_samples];
         samples.into_iter().flatten().map(Samples::memory_bytes).sum::<usize>()
             + self.fields.len() * size_of::<Field>()
             + self.fields.iter().map(Field::memory_bytes).sum::<usize>()
             + self.lead.len()
+            + self.prefix.len()
             + self.groups.as_ref().map_or(0, Groups::memory_bytes)
             + self.exceptions.as_ref().map_or(0, Exceptions::memory_bytes)
     }
@@ -210,31 +240,17 @@ impl KeyColumns {
         if self.exceptions.is_some() {
             return self.search(block, 0, self.rows, 0, key);
         }
-        let Some(mut rest) = key.strip_prefix(&*self.lead) else {
-            return if key < &*self.lead { (0, false) } else { (self.rows, false) };
+        let (mut low, mut high, mut rest) = match &self.groups {
+            Some(groups) => match self.find_group(block, groups, key) {
+                Ok((group, rest)) => (groups.start(group), groups.start(group + 1), rest),
+                Err(group) => return (groups.start(group), false),
+            },
+            None => match key.strip_prefix(&*self.lead) {
+                Some(rest) => (0, self.rows, rest),
+                None => return (if key < &*self.lead { 0 } else { self.rows }, false),
+            },
         };
-        let (mut low, mut high) = (0, self.rows);
-        let mut first = self.lead_fields;
-        if let Some(groups) = &self.groups
-            && first < groups.fields()
-        {
-            let (mut group, mut end) = (0, groups.count());
-            let mut samples = self.group_samples.as_ref();
-            for (index, field) in self.fields.iter().enumerate().take(groups.fields()).skip(first) {
-                let Some(bytes) = field.of_type.take(rest) else {
-                    let (low, high) = (groups.start(group), groups.start(end));
-                    return self.search(block, low, high, index, rest);
-                };
-                let (own, behind) = rest.split_at(bytes);
-                match field.narrow(block, (group, end), own, samples.take(), false) {
-                    Ok(found) => (group, end) = found,
-                    Err(group) => return (groups.start(group), false),
-                }
-                rest = behind;
-            }
-            (low, high) = (groups.start(group), groups.start(end));
-            first = groups.fields();
-        }
+        let first = self.own_fields;
         let mut samples = self.row_samples.as_ref();
         for (index, field) in self.fields.iter().enumerate().skip(first) {
             let Some(bytes) = field.of_type.take(rest) else {
@@ -251,6 +267,52 @@ impl KeyColumns {
         }
         // What goes on behind the last field is after every row that is a prefix of it.
         if rest.is_empty() { (low, true) } else { (high, false) }
+    }
+
+    /// The group whose rows `key` would be among and what the key has behind the fields that they
+    /// share, or the first group behind it. No two groups share the same.
+    #[inline]
+    fn find_group<'k>(
+        &self,
+        block: &[u8],
+        groups: &Groups,
+        key: &'k [u8],
+    ) -> Result<(usize, &'k [u8]), usize> {
+        let count = groups.count();
+        let Some(rest) = key.strip_prefix(&*self.prefix) else {
+            return Err(if key < &*self.prefix { 0 } else { count });
+        };
+        let (mut low, mut high) = match &self.group_heads {
+            Some(heads) => heads.narrow_heads(0, count, head(rest)),
+            None => (0, count),
+        };
+        // What is shared may end within its head; the key goes on, and so has a greater one. No
+        // other group lies between the two.
+        low = low.saturating_sub(1);
+        while low < high {
+            let middle = (low + high) / 2;
+            match self.compare_group(block, middle, &key[self.lead.len()..]) {
+                Ok(behind) => return Ok((middle, behind)),
+                Err(Ordering::Less) => low = middle + 1,
+                Err(_) => high = middle,
+            }
+        }
+        Err(low)
+    }
+
+    /// What `rest` has behind the fields that the rows of `group` share, or how these compare with
+    /// it. The lead is left out on both sides.
+    #[inline]
+    fn compare_group<'k>(
+        &self,
+        block: &[u8],
+        group: usize,
+        mut rest: &'k [u8],
+    ) -> Result<&'k [u8], Ordering> {
+        for field in &self.fields[self.lead_fields..self.own_fields] {
+            rest = field.strip(block, group, rest)?;
+        }
+        Ok(rest)
     }
 
     /// [`KeyColumns::find`] among `low..high`, whose rows agree with the key in the fields before

@@ -132,18 +132,19 @@ impl Strings {
         if words && (scratch.best.len() <= places || runs * RUN_ROWS <= places) {
             return encoding::DICTIONARY;
         }
-        let mut of = encoding::DICTIONARY;
-        if !words || self.encoded_bytes_raw(&scratch.placed) < scratch.best.len() {
-            scratch.best.clear();
-            self.encode_raw(scratch);
-            of = encoding::RAW_BYTES;
-        }
+        let raw = self.encoded_bytes_raw(&scratch.placed);
+        let best = if words { raw.min(scratch.best.len()) } else { raw };
         scratch.other.clear();
-        if self.encode_prefix(scratch) && scratch.other.len() < scratch.best.len() {
+        if self.encode_prefix(scratch) && scratch.other.len() < best {
             std::mem::swap(&mut scratch.best, &mut scratch.other);
-            of = encoding::PREFIX_BYTES;
+            return encoding::PREFIX_BYTES;
         }
-        of
+        if words && scratch.best.len() <= best {
+            return encoding::DICTIONARY;
+        }
+        scratch.best.clear();
+        self.encode_raw(scratch);
+        encoding::RAW_BYTES
     }
 
     /// Bytes of the column as raw bytes; not less than they will be.

@@ -178,12 +178,13 @@ impl KeySchema {
         }
     }
 
-    /// How many fields say themselves where they end, so that a filter of prefixes may have so many:
-    /// all but `rest`; none of a custom schema.
+    /// How many leading fields say themselves where they end, so that groups and a filter of prefixes
+    /// may have so many: all but `rest`; of a custom schema those in front of the first of bytes.
     #[inline]
     pub fn delimited_fields(&self) -> usize {
-        if self.is_custom() {
-            return 0;
+        let is_code = |of_type: &FieldType| *of_type == FieldType::Custom;
+        if let (true, Some(first)) = (self.is_custom(), self.types.iter().position(is_code)) {
+            return first;
         }
         self.types.len() - usize::from(self.types.last() == Some(&FieldType::Rest))
     }
