@@ -236,7 +236,8 @@ fn a_key_of_which_a_splitter_says_two_things_is_kept_whole() {
             "keys with w: one byte or two; else one"
         }
         fn split(&self, key: &[u8], ends: &mut Vec<usize>) -> bool {
-            let wavers = key.starts_with(b"w") && self.0.fetch_add(1, Ordering::Relaxed) % 2 == 0;
+            let wavers =
+                key.starts_with(b"w") && self.0.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
             ends.extend([1 + usize::from(wavers), key.len()]);
             true
         }
