@@ -88,6 +88,11 @@ impl RangeCursor {
         }
     }
 
+    /// The first key behind the present range.
+    pub(crate) fn end(&self) -> Option<&[u8]> {
+        self.map.map.end(self.index)
+    }
+
     /// The schema of the present range, and its index in the manifest.
     pub(crate) fn schema(&self) -> (u32, Arc<KeySchema>) {
         (self.map.map.ranges()[self.index].1, Arc::clone(&self.map.schemas[self.index]))
