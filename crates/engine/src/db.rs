@@ -451,7 +451,8 @@ fn create_family(core: &Arc<Core>, name: &str, options: &CfOptions) -> Result<Co
     options.validate()?;
     core.check_open(&core.commit.lock())?;
     let fields = options.to_fields();
-    let schema = Arc::new(options.key_schema.clone().unwrap_or_else(KeySchema::whole_key));
+    let schema = options.key_schema.clone().unwrap_or_else(KeySchema::whole_key);
+    let schema = Arc::new(core.store.schemas.admit(schema)?);
     let create = |state: &VersionState| {
         let id = state.next_cf;
         let create = CfCreate { id, name: name.to_owned(), options: fields };
@@ -470,7 +471,8 @@ fn create_family(core: &Arc<Core>, name: &str, options: &CfOptions) -> Result<Co
         let slot = state.accounts.len();
         let default = state.tunables.memtable_bytes;
         state.accounts.push(Some(Account::new(options.memtable_bytes, default)));
-        let schemas = schemas::of_new_family(core, id, &versions.state, &schema);
+        let schemas =
+            schemas::of_new_family(core, id, &versions.state, &schema, options.filter_fields);
         let cf = ColumnFamily::new(id, name, slot, options.wal, schemas, &core.owner);
         core.read_state.add_family(CfState {
             family: cf.clone(),
@@ -559,6 +561,8 @@ fn close(core: &Arc<Core>, flush: bool) -> Result<()> {
 const CF_MEMTABLE_BYTES: u32 = 2;
 /// 0: writes are not logged. A build that does not know it logs them, which is safe.
 const CF_WAL: u32 = 4;
+/// A build that does not know it writes tables without filters of prefixes.
+const CF_FILTER_FIELDS: u32 = 6;
 /// The descriptor of the schema that new tables were written under before there were ranges. Read,
 /// never written: see `schemas/registry.rs`.
 pub(crate) const CF_KEY_SCHEMA: u32 = 5;
@@ -572,16 +576,22 @@ impl CfOptions {
         if !self.wal {
             fields.set_number(CF_WAL, 0);
         }
+        if let Some(count) = self.filter_fields {
+            fields.set_number(CF_FILTER_FIELDS, count.into());
+        }
         fields
     }
 
     pub(crate) fn from_fields(fields: &OptionFields) -> Result<CfOptions> {
-        fields.require_known(&[CF_MEMTABLE_BYTES, CF_WAL])?;
+        fields.require_known(&[CF_MEMTABLE_BYTES, CF_WAL, CF_FILTER_FIELDS])?;
+        // More than this build's bound: it filters as many as there are.
+        let filter_fields = fields.number(CF_FILTER_FIELDS)?.filter(|fields| *fields > 0);
         Ok(CfOptions {
             memtable_bytes: fields.number(CF_MEMTABLE_BYTES)?,
             wal: fields.number(CF_WAL)? != Some(0),
             // In the manifest, but not an option: it changes, and by range.
             key_schema: None,
+            filter_fields: filter_fields.map(|fields| u8::try_from(fields).unwrap_or(u8::MAX)),
         })
     }
 }

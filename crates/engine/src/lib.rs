@@ -83,7 +83,8 @@ pub use sluice_base::{
 };
 pub use sluice_env as env;
 pub use sluice_table::{
-    FieldRef, FieldType, FieldValue, IntWidth, KeyPredicate, KeySchema, KeySchemaBuilder, SchemaId,
+    FieldRef, FieldType, FieldValue, IntWidth, KeyPredicate, KeySchema, KeySchemaBuilder,
+    KeySplitter, SchemaId, SplitField,
 };
 pub use stats::{CfFlush, CfStats, Recovery, StallCause, StallStats, Stats};
 pub use view::{Iter, ReadView, Snapshot};

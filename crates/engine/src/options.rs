@@ -1,8 +1,9 @@
 //! What a caller can choose, with defaults, and the check that refuses nonsense at once.
 
+use crate::schemas;
 use sluice_base::{Error, Result};
 use sluice_env::Env;
-use sluice_table::{KeyPredicate, KeySchema};
+use sluice_table::{KeyPredicate, KeySchema, KeySplitter};
 use std::{sync::Arc, time::Duration};
 
 const MIB: u64 = 1 << 20;
@@ -83,6 +84,10 @@ pub struct Options {
     /// disk all the same; at most a quarter of what is free, none where that is less than 64 KiB.
     /// 0: none. Default: the largest memtable and 1 MiB.
     pub reserve_bytes: Option<u64>,
+    /// The splitters of the custom key schemas that this database may be written under. An opening
+    /// refuses a directory that was written under another one, or under one of these with other
+    /// fields, version or contract. Default: none.
+    pub key_splitters: Vec<Arc<dyn KeySplitter>>,
 }
 
 fn range(name: &str, value: u64, min: u64, max: u64) -> Result<()> {
@@ -222,6 +227,7 @@ impl Default for Options {
             l0_slowdown: 20,
             l0_stop: 36,
             reserve_bytes: None,
+            key_splitters: Vec::new(),
         }
     }
 }
@@ -230,8 +236,10 @@ impl Options {
     /// Refuses combinations that cannot work, each with the reason.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Invalid`], naming the option, its value and its range.
+    /// [`crate::ErrorKind::Invalid`], naming the option, its value and its range; of splitters what is
+    /// wrong with their names, or who else has them.
     pub fn validate(&self) -> Result<()> {
+        schemas::named(&self.key_splitters)?;
         memtable_bytes_in_range(self.memtable_bytes)?;
         range("memtable_count", u64::from(self.memtable_count), 2, 1024)?;
         if self.memory_budget != 0 {
@@ -335,11 +343,16 @@ pub struct CfOptions {
     /// also for a range of keys alone. A build that does not know
     /// key schemas does not open a database in which one was ever set. Default: none, keys are written whole.
     pub key_schema: Option<KeySchema>,
+    /// Tables get a second filter, over the first so many fields of their keys (1 to 62): an iterator
+    /// that wants the keys of one such prefix ([`ReadOptions::predicate`], [`ReadOptions::prefix`])
+    /// leaves out tables that have none. Under a schema with fewer fields that say where they end it is
+    /// over those, and there is none under the whole key. Default: none.
+    pub filter_fields: Option<u8>,
 }
 
 impl Default for CfOptions {
     fn default() -> CfOptions {
-        CfOptions { memtable_bytes: None, wal: true, key_schema: None }
+        CfOptions { memtable_bytes: None, wal: true, key_schema: None, filter_fields: None }
     }
 }
 
@@ -349,7 +362,9 @@ impl CfOptions {
     /// # Errors
     /// [`crate::ErrorKind::Invalid`], naming the option, its value and its range.
     pub fn validate(&self) -> Result<()> {
-        self.memtable_bytes.map_or(Ok(()), memtable_bytes_in_range)
+        self.memtable_bytes.map_or(Ok(()), memtable_bytes_in_range)?;
+        let most = sluice_table::SCHEMA_FIELDS_MAX as u64;
+        self.filter_fields.map_or(Ok(()), |fields| range("filter_fields", fields.into(), 1, most))
     }
 }
 

@@ -89,7 +89,7 @@ fn assemble(dir: &Path, options: &Options) -> Result<Arc<Core>> {
     let epoch = state.epoch.checked_add(1).filter(|epoch| u32::try_from(*epoch).is_ok());
     let used_up = "epochs are used up: copy the data into a new directory";
     state.epoch = epoch.ok_or_else(|| Error::new(ErrorKind::Unsupported, used_up))?;
-    let store = TableStore::new(Arc::clone(&fs), dir, options);
+    let store = TableStore::new(Arc::clone(&fs), dir, options)?;
     let strays = check_tables(&*fs, dir, &state, &store)?;
     schemas::open(&mut state, &store)?;
     let files = Arc::new(FileNumbers::new(state.next_file));
@@ -229,7 +229,8 @@ impl<'a> Replay<'a> {
                 .map_err(|e| e.context(format_args!("column family '{}'", cf.name)))?;
             let slot = replay.families.len();
             let own = cf_options.memtable_bytes;
-            let map = RangeMap::resolve(&cf.schema_map, &replay.store.schemas)?;
+            let fields = cf_options.filter_fields;
+            let map = RangeMap::resolve(&cf.schema_map, &replay.store.schemas, fields)?;
             let schemas = FamilySchemas::new(map, cf.drains.clone());
             replay.slots.insert(cf.id, slot);
             replay.families.push(Family {

@@ -39,10 +39,11 @@ pub(crate) struct TableStore {
 }
 
 impl TableStore {
-    pub(crate) fn new(fs: Arc<dyn Fs>, dir: &Path, options: &Options) -> Arc<TableStore> {
+    pub(crate) fn new(fs: Arc<dyn Fs>, dir: &Path, options: &Options) -> Result<Arc<TableStore>> {
         let cache = BlockCache::new(options.block_cache_bytes());
-        let (dir, schemas, garbage) = (dir.to_owned(), Registry::default(), Mutex::default());
-        Arc::new(TableStore { fs, dir, cache, schemas, garbage })
+        let schemas = Registry::new(&options.key_splitters)?;
+        let (dir, garbage) = (dir.to_owned(), Mutex::default());
+        Ok(Arc::new(TableStore { fs, dir, cache, schemas, garbage }))
     }
 
     pub(crate) fn path(&self, file: FileNo) -> PathBuf {
@@ -159,10 +160,11 @@ fn check_identity(table: &Table, meta: &TableMeta) -> Result<()> {
 
 /// Refuses a table that is not under the key schema that the manifest says. One of index 0 may be
 /// under another: a table of a directory from before ranges that could not be read when the directory
-/// was taken over (`schemas/registry.rs`) and has been put right since.
+/// was taken over (`schemas/registry.rs`) and has been put right since. There were no custom schemas then.
 fn check_schema(table: &Table, meta: &TableMeta, wanted: &KeySchema) -> Result<()> {
     let found = &table.properties().schema;
-    if meta.schema == WHOLE_KEY || found == wanted.descriptor() {
+    let is_old = meta.schema == WHOLE_KEY && !table.schema().is_custom();
+    if is_old || found == wanted.descriptor() {
         return Ok(());
     }
     let wanted = format!("a table under key schema {}", wanted.id());

@@ -118,6 +118,7 @@ const SAID: &[(&str, &str, &str)] = &[
     ("env", "", "the operating system's"),
     ("wal_recovery", "Tolerant", "tolerate a torn tail"),
     ("background", "Threads", "the engine's own threads"),
+    ("key_splitters", "[]", "none"),
     ("reserve_bytes", "None", "the largest memtable and 1 MiB"),
     ("compression_upper", "None", "none"),
     ("compression_lower", "Lz4", "LZ4"),

@@ -50,6 +50,16 @@ fn info_shows_what_is_only_in_memory_family_by_family() {
 }
 
 #[test]
+fn info_counts_what_reads_of_key_fields_spare() {
+    let server = start(&[]);
+    let mut client = server.client();
+    for name in ["predicate_blocks_skipped", "predicate_rows_skipped", "prefix_tables_skipped"] {
+        // No command of a server that was just started asks for fields of keys.
+        assert_eq!(number(&mut client, "stats", name), 0, "{name}");
+    }
+}
+
+#[test]
 fn info_shows_how_much_is_at_risk_and_since_when() {
     let server = start(&["--appendonly", "no"]);
     let mut client = server.client();

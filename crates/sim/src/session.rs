@@ -399,6 +399,7 @@ impl<'w> Session<'w> {
             memtable_bytes: rng.one_in(3).then(|| 4096 << rng.below(3)),
             wal: !rng.one_in(4),
             key_schema: rng.one_in(2).then(|| schemas::any(rng)),
+            filter_fields: rng.one_in(3).then(|| 1 + rng.below(4) as u8),
         };
         let wal = options.wal;
         let there = self.db.column_family(name).is_some();

@@ -169,6 +169,18 @@ impl Block {
         }
     }
 
+    /// Makes `cursor`'s key that of `row`, and `ends` where its fields end by the columns; false when it
+    /// does not split, or the key is one column.
+    pub fn split_row(&self, cursor: &mut KeyCursor, row: usize, ends: &mut Vec<usize>) -> bool {
+        match &self.keys {
+            Keys::Whole(..) => {
+                self.move_cursor(cursor, row);
+                false
+            }
+            Keys::Fields(columns) => columns.split_row(cursor, &self.bytes, row, ends),
+        }
+    }
+
     /// Whether `row` has the user key of the row before it.
     #[inline]
     pub fn is_same_key(&self, row: usize) -> bool {

@@ -59,9 +59,9 @@ pub fn block(bytes: &[u8]) -> bool {
         one.or_else(|_| Index::parse(payload.clone(), block_kind::TOP_INDEX, end / 2..end, schema))
     };
     let mut index = parse(&KeySchema::whole_key());
-    for text in samples::SCHEMAS {
-        let schema = KeySchema::parse("sample", 1, text).expect("a schema");
-        index = index.or_else(|_| parse(&schema));
+    let schemas = samples::schemas();
+    for schema in &schemas {
+        index = index.or_else(|_| parse(schema));
     }
     if let Ok(index) = &index {
         for at in 0..index.blocks().min(ROWS_MAX) {
@@ -80,15 +80,18 @@ pub fn block(bytes: &[u8]) -> bool {
         filter.may_contain(filter_hash(bytes));
     }
     let mut data = Block::parse(payload.clone(), &KeySchema::whole_key()).ok();
-    for text in samples::SCHEMAS {
+    for schema in &schemas {
         // Blocks do not say their schema; at most one of these has the columns.
-        let schema = KeySchema::parse("sample", 1, text).expect("a schema");
-        data = data.or_else(|| Block::parse(payload.clone(), &schema).ok());
+        data = data.or_else(|| Block::parse(payload.clone(), schema).ok());
     }
     if let Some(data) = &data {
-        let mut cursor = KeyCursor::new();
+        let (mut cursor, mut other, mut ends) = (KeyCursor::new(), KeyCursor::new(), Vec::new());
         for row in 0..data.rows().min(ROWS_MAX) {
             data.move_cursor(&mut cursor, row);
+            if data.split_row(&mut other, row, &mut ends) {
+                assert_eq!(ends.last(), Some(&cursor.key().len()));
+            }
+            assert_eq!(cursor.key(), other.key());
             let (found, _) = data.find(cursor.key(), data.trailer(row));
             assert!(found <= data.rows());
             assert!(data.next_key_row(row) <= data.rows());
@@ -212,6 +215,9 @@ fn descriptor(bytes: &[u8]) -> bool {
     let Ok(schema) = Schema::decode(descriptor) else { return whole };
     assert_eq!(schema.encode(), descriptor);
     let Ok(schema) = KeySchema::from_descriptor(schema) else { return true };
+    // A custom schema splits where its splitter is.
+    let known = samples::schemas().into_iter().find(|known| *known == schema);
+    let schema = known.unwrap_or(schema);
     if let Some(values) = schema.split(key) {
         assert_eq!(schema.join(&values).as_deref().ok(), Some(key), "{schema}");
     }
@@ -239,7 +245,12 @@ pub fn file(data: &[u8]) {
     let fs: Arc<dyn Fs> = Arc::new(mem);
     let cache = BlockCache::new(1 << 20);
     let table = match Table::open(&fs, path, FileNo(1), &cache) {
-        Ok(table) => Arc::new(table),
+        Ok(mut table) => {
+            // As the engine does: custom schemas get their splitters.
+            let schemas = samples::schemas().into_iter().map(Arc::new);
+            schemas.for_each(|schema| table.share_schema(&schema));
+            Arc::new(table)
+        }
         Err(error) => {
             assert!(matches!(error.kind(), ErrorKind::Corruption | ErrorKind::Unsupported));
             return;

@@ -311,15 +311,22 @@ impl Table {
         let mut walker = IndexWalker::new(PartitionSource::Peek);
         for at in blocks.start..blocks.end.min(self.blocks()) {
             let block = self.block_at(walker.handle(self, at)?, false)?;
-            let mut cursor = KeyCursor::new();
+            let (mut cursor, mut ends) = (KeyCursor::new(), Vec::new());
+            let schema = self.schema();
             for row in 0..block.rows() {
-                block.move_cursor(&mut cursor, row);
+                // A splitter may not be here, and is not needed.
+                let splits = if schema.is_custom() {
+                    block.split_row(&mut cursor, row, &mut ends)
+                } else {
+                    block.move_cursor(&mut cursor, row);
+                    schema.split_ends(cursor.key(), &mut ends)
+                };
                 let (key, trailer) = (cursor.key(), block.trailer(row));
                 let goes_on = each(&InspectedRow {
                     block: at,
                     row,
                     key,
-                    fields: self.schema().split(key),
+                    fields: splits.then(|| schema.values(key, &ends)).flatten(),
                     trailer,
                     is_tombstone: trailer.kind() == Some(Kind::Delete),
                     value: block.value(row),

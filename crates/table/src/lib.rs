@@ -94,8 +94,8 @@ pub use predicate::{FieldRef, KeyPredicate};
 pub use properties::Properties;
 pub use run::RowRun;
 pub use schema::{
-    FieldType, FieldValue, IntWidth, KeySchema, KeySchemaBuilder, SCHEMA_FIELDS_MAX, Schema,
-    SchemaField, SchemaId,
+    FieldType, FieldValue, IntWidth, KeySchema, KeySchemaBuilder, KeySplitter, SCHEMA_FIELDS_MAX,
+    Schema, SchemaField, SchemaId, SplitField,
 };
 pub use selection::{SkipCounters, SkipStats};
 pub use table::{PinnedValue, Table};

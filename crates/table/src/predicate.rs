@@ -3,7 +3,8 @@
 //! A condition is kept in the form of the field's column (`docs/format/table.md`, Keys): a range of the
 //! integers that stand in keys, or of key bytes without the end of escaped ones. So one form serves
 //! statistics, columns and whole keys, and a descending field is nothing special: its range is turned
-//! once, when the condition is made.
+//! once, when the condition is made. Fields of a custom schema are their bytes. A key begins with its
+//! leading fields under every schema, so the prefix of a predicate narrows under all of them.
 //!
 //! *Why rows may be left out below a merge.* A predicate looks at the user key alone, by a schema
 //! of its own, whatever the schema of the table or the memtable that holds it. So all versions of a
@@ -102,8 +103,8 @@ impl KeyPredicate {
     /// Adds that a field has this value.
     ///
     /// # Errors
-    /// [`sluice_base::ErrorKind::Invalid`] for a field that the schema does not have, and a value that
-    /// the field cannot hold.
+    /// [`sluice_base::ErrorKind::Invalid`] for a field that the schema does not have, a value that
+    /// the field cannot hold, and a custom schema whose splitter is not there.
     pub fn equal<'a>(
         self,
         field: impl Into<FieldRef<'a>>,
@@ -121,6 +122,13 @@ impl KeyPredicate {
         field: impl Into<FieldRef<'a>>,
         range: impl RangeBounds<FieldValue<'v>>,
     ) -> Result<KeyPredicate> {
+        if !self.schema.can_split() {
+            return Err(Error::invalid(format!(
+                "key schema {} has no splitter here, so no key can be asked for its fields: make it with \
+                 KeySchema::custom",
+                self.schema.id()
+            )));
+        }
         let field = self.find(field.into())?;
         let of_type = self.schema.types()[field];
         let mut from = self.end(field, range.start_bound())?;

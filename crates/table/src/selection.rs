@@ -75,7 +75,7 @@ impl Selection {
         counters: Arc<SkipCounters>,
     ) -> Selection {
         Selection {
-            columns: !schema.is_whole_key() && predicate.schema().types() == schema.types(),
+            columns: !schema.is_whole_key() && predicate.schema().splits_as(schema),
             predicate,
             counters,
             words: Vec::new(),

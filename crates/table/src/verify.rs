@@ -223,8 +223,14 @@ impl Table {
         let mut found: Vec<Option<FieldBounds>> = vec![None; schema.types().len()];
         let (mut cursor, mut ends) = (KeyCursor::new(), Vec::new());
         for row in 0..block.rows() {
-            block.move_cursor(&mut cursor, row);
-            if !schema.split_ends(cursor.key(), &mut ends) {
+            // What a splitter says now is no proof of damage: it may not be here, or lie.
+            let splits = if schema.is_custom() {
+                block.split_row(&mut cursor, row, &mut ends)
+            } else {
+                block.move_cursor(&mut cursor, row);
+                schema.split_ends(cursor.key(), &mut ends)
+            };
+            if !splits {
                 stats.exceptions += 1;
                 continue;
             }

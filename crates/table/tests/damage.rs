@@ -12,7 +12,7 @@ use sluice_base::{ErrorKind, FileNo, Kind, Result, SeqNo, Trailer};
 use sluice_env::{Fs, Rng};
 use sluice_table::{
     BlockCache, Compression, IterOptions, KeySchema, Table, TableIter, TableOptions, TableWriter,
-    filter_hash,
+    filter_hash, fuzzing::sample::splitters,
 };
 
 fn small_entries() -> Vec<Entry> {
@@ -31,10 +31,14 @@ fn small_options(compression: Compression) -> TableOptions {
     TableOptions { block_bytes: 512, compression, ..TableOptions::default() }
 }
 
-/// A schema that the keys of [`small_entries`] have in common, and one that few of them fit.
-fn schemas() -> [Arc<KeySchema>; 3] {
-    ["key rest", "kind fixed 3, colon u8, hundreds u8, rest", "name escaped, rest"]
-        .map(|text| Arc::new(KeySchema::parse("small", 1, text).unwrap()))
+/// A schema that the keys of [`small_entries`] have in common, one that few of them fit, and a custom
+/// one.
+fn schemas() -> [Arc<KeySchema>; 4] {
+    let parse = |text| KeySchema::parse("small", 1, text).unwrap();
+    let [whole, fits, few] =
+        ["key rest", "kind fixed 3, colon u8, hundreds u8, rest", "name escaped, rest"].map(parse);
+    let custom = splitters::of(Arc::new(splitters::Framed::default()));
+    [whole, fits, few, custom].map(Arc::new)
 }
 
 /// Every entry that can be read is true; says whether nothing failed.
@@ -79,9 +83,12 @@ fn read_all(table: &Arc<Table>, entries: &[Entry]) -> bool {
 
 #[test]
 fn every_flipped_byte_is_an_error_and_never_a_lie() {
-    for (schema, compression) in
-        schemas().into_iter().zip([Compression::Lz4, Compression::None, Compression::None])
-    {
+    for (schema, compression) in schemas().into_iter().zip([
+        Compression::Lz4,
+        Compression::None,
+        Compression::None,
+        Compression::None,
+    ]) {
         let (mem, fs) = mem_fs();
         let entries = small_entries();
         let options = TableOptions { schema, ..small_options(compression) };
@@ -376,7 +383,7 @@ fn decode_mutants(rng: &mut Rng, schema: Arc<KeySchema>) -> usize {
 #[test]
 fn p12_a_field_kind_of_a_newer_build_is_unsupported_at_open() {
     let (mem, fs) = mem_fs();
-    let [_, schema, _] = schemas();
+    let [_, schema, ..] = schemas();
     let descriptor = schema.descriptor().encode();
     build(&fs, &small_entries(), TableOptions { schema, ..small_options(Compression::None) });
     let mut bytes = mem.read(PATH).unwrap();

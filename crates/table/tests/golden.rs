@@ -9,7 +9,10 @@ use std::sync::Arc;
 
 use common::{PATH, build, delete, mem_fs, open, put};
 use sluice_base::{Kind, SeqNo, Trailer};
-use sluice_table::{BlockCache, Compression, FieldValue, KeySchema, TableOptions, filter_hash};
+use sluice_table::{
+    BlockCache, Compression, FieldValue, KeySchema, TableOptions, filter_hash,
+    fuzzing::sample::splitters,
+};
 
 /// Lines of the specification's dump: offset, bytes in pairs, two spaces, meaning.
 fn specification(marker: &str) -> Vec<u8> {
@@ -176,4 +179,11 @@ fn a_top_index_has_the_bytes_of_the_specification() {
     let last = table.inspect_block(5).unwrap().unwrap();
     let bounds: Vec<_> = last.bounds.iter().map(|of| (of.name.as_str(), &of.min)).collect();
     assert_eq!(bounds, [("a", &FieldValue::Number(6)), ("b", &FieldValue::Bytes(b"g"[..].into()))]);
+}
+
+#[test]
+fn a_custom_descriptor_has_the_bytes_of_the_specification() {
+    let schema = splitters::of(Arc::new(splitters::Framed::default()));
+    expect(&schema.encode(), &specification("<!-- golden custom -->"));
+    assert_eq!(format!("{:016x}", schema.descriptor().hash()), "e3cebc44381297b8");
 }

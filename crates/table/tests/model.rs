@@ -4,14 +4,21 @@
 
 mod common;
 
-use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use common::{Entry, build, mem_fs, open};
 use sluice_base::{Kind, SeqNo, Trailer};
 use sluice_env::Rng;
 use sluice_table::{
-    BlockCache, Compression, FieldType, IterOptions, KeySchema, Table, TableIter, TableOptions,
-    filter_hash, fuzzing::sample,
+    BlockCache, Compression, IterOptions, KeySchema, KeySplitter, SplitField, Table, TableIter,
+    TableOptions, filter_hash, fuzzing::sample,
 };
 
 /// The internal order as a map key.
@@ -36,6 +43,16 @@ impl Keys {
     fn of_schema(rng: &mut Rng) -> Keys {
         let schema = Arc::new(sample::schema(rng));
         Keys { schema, foreign: [1, 3, 50, 5000][rng.below(4) as usize], ..Keys::new(rng) }
+    }
+
+    /// Half of them under splitters that keep their word, half under one that does not.
+    fn of_custom(rng: &mut Rng) -> Keys {
+        let schema = match rng.one_in(4) {
+            true => sample::splitters::fickle(),
+            false => sample::splitters::schema(rng),
+        };
+        let foreign = [3, 50, 5000][rng.below(3) as usize];
+        Keys { schema: Arc::new(schema), foreign, ..Keys::new(rng) }
     }
 
     fn draw(&self, rng: &mut Rng) -> Vec<u8> {
@@ -193,10 +210,52 @@ fn p11_random_tables_under_random_key_schemas_read_like_a_sorted_list() {
     check_random_tables(0x5eed_5c4e, 120, Keys::of_schema);
 }
 
+/// Tables are opened without the splitter: their columns say where fields end.
+#[test]
+fn p11_random_tables_under_custom_schemas_read_like_a_sorted_list() {
+    check_random_tables(0x5eed_c057, 120, Keys::of_custom);
+}
+
+/// Either split would do; two of one key would make predicates show what is not there any more.
+#[test]
+fn a_key_of_which_a_splitter_says_two_things_is_kept_whole() {
+    #[derive(Debug)]
+    struct Wavers(AtomicUsize);
+
+    impl KeySplitter for Wavers {
+        fn name(&self) -> &str {
+            "wavers"
+        }
+        fn version(&self) -> u32 {
+            1
+        }
+        fn fields(&self) -> Vec<SplitField> {
+            vec![SplitField::bytes("a"), SplitField::bytes("b")]
+        }
+        fn contract(&self) -> &str {
+            "keys with w: one byte or two; else one"
+        }
+        fn split(&self, key: &[u8], ends: &mut Vec<usize>) -> bool {
+            let wavers =
+                key.starts_with(b"w") && self.0.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
+            ends.extend([1 + usize::from(wavers), key.len()]);
+            true
+        }
+    }
+
+    let (_, fs) = mem_fs();
+    let schema = Arc::new(KeySchema::custom(Arc::new(Wavers(AtomicUsize::new(0)))).unwrap());
+    let entries = [b"kept", b"long", b"wave", b"wide"].map(|key| common::put(key, 1, b""));
+    build(&fs, &entries, TableOptions { schema, ..TableOptions::default() });
+    let table = open(&fs, &BlockCache::new(0)).unwrap();
+    table.verify().into_result().unwrap();
+    assert_eq!(table.inspect_columns().unwrap().exceptions, 2);
+    check_inspection(&table, &entries);
+}
+
 /// A number of fields that a filter of prefixes may have, or none.
 fn filter_fields(rng: &mut Rng, schema: &KeySchema) -> Option<u8> {
-    let fields = schema.types();
-    let most = fields.len() - usize::from(fields.last() == Some(&FieldType::Rest));
+    let most = schema.delimited_fields();
     (most > 0 && rng.one_in(2)).then(|| 1 + rng.below(most as u64) as u8)
 }
 

@@ -112,8 +112,7 @@ fn entries(rng: &mut Rng, schema: &KeySchema) -> Vec<Entry> {
 
 /// A number of fields that a filter of prefixes may have, or none.
 fn filter_fields(rng: &mut Rng, schema: &KeySchema) -> Option<u8> {
-    let fields = schema.types();
-    let most = fields.len() - usize::from(fields.last() == Some(&FieldType::Rest));
+    let most = schema.delimited_fields();
     (most > 0 && rng.one_in(2)).then(|| 1 + rng.below(most as u64) as u8)
 }
 
@@ -199,16 +198,28 @@ fn check(
 
 #[test]
 fn random_predicates_show_what_a_filter_over_all_rows_shows() {
-    let seed = 0x5eed_93ed;
+    check_random_predicates(0x5eed_93ed, sample::schema);
+}
+
+/// Custom schemas, and among them declarative ones: each asked by the fields of the other, too.
+#[test]
+fn random_predicates_on_fields_of_splitters_show_what_a_filter_shows() {
+    check_random_predicates(0x5eed_c057, |rng| match rng.one_in(5) {
+        true => sample::schema(rng),
+        false => sample::splitters::schema(rng),
+    });
+}
+
+fn check_random_predicates(seed: u64, schemas: impl Fn(&mut Rng) -> KeySchema) {
     println!("seed {seed:#x}");
     let mut rng = Rng::new(seed);
     let (mut skipped, mut matched, mut nothing) = (0, 0, 0);
     for round in 0..150 {
-        let schema = Arc::new(sample::schema(&mut rng));
+        let schema = Arc::new(schemas(&mut rng));
         let entries = entries(&mut rng, &schema);
         // Mostly the table's own schema; else it is asked by the fields of another.
         let own = !rng.one_in(4);
-        let of_table = if own { Arc::clone(&schema) } else { Arc::new(sample::schema(&mut rng)) };
+        let of_table = if own { Arc::clone(&schema) } else { Arc::new(schemas(&mut rng)) };
         let (_, fs) = mem_fs();
         let options = TableOptions {
             block_bytes: [256, 700, 16 << 10][rng.below(3) as usize],

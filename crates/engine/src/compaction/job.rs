@@ -1,7 +1,7 @@
 //! Carries out one compaction: merge, write, install.
 //!
-//! Which entries go where is [`merge`]'s loop. Inputs are read past the cache, in large pieces. Outputs are cut at their target size and at the
-//! ends of key schema ranges, and only between two user keys, because below level 0 a user key must
+//! Which entries go where is [`merge`]'s loop. Inputs are read past the cache, in large pieces.
+//! Outputs are cut at their target size and at the ends of key schema ranges, and only between two user keys, because below level 0 a user key must
 //! lie in one table of a level.
 //! Nothing is visible or named before the one edit that swaps inputs for outputs is durable; a
 //! crash before it leaves files that the next opening deletes.
@@ -160,7 +160,8 @@ impl JobOutputs<'_> {
     fn begin_table(&mut self) -> Result<()> {
         let file = self.core.next_file();
         let (index, schema) = self.cursor.schema();
-        let options = flush::table_options(&self.core.options, self.level.0, schema);
+        let fields = self.cursor.filter_fields();
+        let options = flush::table_options(&self.core.options, self.level.0, schema, fields);
         let store = &self.core.store;
         let writer = TableWriter::create(&store.fs, &store.path(file), file, options)?;
         self.writer = Some((file, index, writer));

@@ -34,9 +34,15 @@ pub(crate) struct TableTarget<'a> {
 }
 
 /// How tables for `level` are written.
-pub(crate) fn table_options(options: &Options, level: u8, schema: Arc<KeySchema>) -> TableOptions {
+pub(crate) fn table_options(
+    options: &Options,
+    level: u8,
+    schema: Arc<KeySchema>,
+    filter_fields: Option<u8>,
+) -> TableOptions {
     TableOptions {
         schema,
+        filter_fields,
         created_unix_ms: options.env.clock.unix_ms(),
         block_bytes: options.block_bytes as usize,
         compression: if level < 2 {
@@ -125,7 +131,7 @@ impl Tables<'_> {
             None => {
                 let (index, schema) = self.cursor.schema();
                 let file = (self.file)();
-                let options = table_options(self.options, 0, schema);
+                let options = table_options(self.options, 0, schema, self.cursor.filter_fields());
                 let path = self.store.path(file);
                 let writer = TableWriter::create(&self.store.fs, &path, file, options)?;
                 self.open.insert((file, index, writer))

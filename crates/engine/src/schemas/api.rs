@@ -49,8 +49,9 @@ impl Db {
     /// ```
     ///
     /// # Errors
-    /// `Invalid` for a range without keys, for more than 1024 ranges in the family, and for a schema
-    /// that is being drained from the family; `NotFound` when the family has been dropped; `Closed`;
+    /// `Invalid` for a range without keys, for more than 1024 ranges in the family, for a schema that
+    /// is being drained from the family, and for a custom one that was not given at the opening
+    /// ([`crate::Options::key_splitters`]); `NotFound` when the family has been dropped; `Closed`;
     /// those of the manifest's write, after which the schemas are as they were, and may be the new
     /// ones once the database has crashed.
     pub fn set_key_schema_in(
@@ -80,7 +81,7 @@ fn set_range(
     core.check_family(cf)?;
     core.check_open(&core.commit.lock())?;
     let registry = &core.store.schemas;
-    let schema = Arc::new(schema);
+    let schema = Arc::new(registry.admit(schema)?);
     let edit = |state: &VersionState| {
         let family = state.cf(cf.id()).ok_or_else(|| gone(cf))?;
         let (index, definition) = registry.intern(state, &schema)?;
@@ -100,7 +101,8 @@ fn set_range(
     };
     core.versions.apply_with(core, edit, |versions| {
         let Some(family) = versions.state.cf(cf.id()) else { return };
-        cf.schemas().set_map(resolve(core, &versions.state, &family.schema_map, &schema));
+        let fields = cf.schemas().current().filter_fields();
+        cf.schemas().set_map(resolve(core, &versions.state, &family.schema_map, &schema, fields));
         // Written again: that it was drained once says nothing any more.
         core.drains.forget(cf.id(), &schema.id());
     })
@@ -112,9 +114,10 @@ pub(crate) fn of_new_family(
     id: CfId,
     state: &VersionState,
     schema: &Arc<KeySchema>,
+    filter_fields: Option<u8>,
 ) -> FamilySchemas {
     let map = state.cf(id).map(|family| Arc::clone(&family.schema_map)).unwrap_or_default();
-    FamilySchemas::new(resolve(core, state, &map, schema), Vec::new())
+    FamilySchemas::new(resolve(core, state, &map, schema, filter_fields), Vec::new())
 }
 
 /// A family's map after an edit that may have brought the definition of `schema`. The versions lock
@@ -124,12 +127,13 @@ fn resolve(
     state: &VersionState,
     map: &Arc<SchemaMap>,
     schema: &Arc<KeySchema>,
+    filter_fields: Option<u8>,
 ) -> Arc<RangeMap> {
     let registry = &core.store.schemas;
     if let Some(index) = state.schema_index(&schema.encode(), schema.id().hash) {
         registry.define(index, schema);
     }
-    RangeMap::resolve(map, registry)
+    RangeMap::resolve(map, registry, filter_fields)
         .expect("invariant: the state is checked, and the registry has all that it defines")
 }
 

@@ -26,7 +26,7 @@ impl FamilySchemas {
 
     #[cfg(test)]
     pub(crate) fn for_test() -> FamilySchemas {
-        let map = RangeMap::resolve(&Arc::default(), &super::Registry::default());
+        let map = RangeMap::resolve(&Arc::default(), &super::Registry::default(), None);
         FamilySchemas::new(map.expect("the default needs no definition"), Vec::new())
     }
 

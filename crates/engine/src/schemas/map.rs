@@ -35,13 +35,23 @@ pub(crate) struct RangeMap {
     map: Arc<SchemaMap>,
     /// One for each range.
     schemas: Vec<Arc<KeySchema>>,
+    /// [`crate::CfOptions::filter_fields`].
+    filter_fields: Option<u8>,
 }
 
 impl RangeMap {
-    pub(crate) fn resolve(map: &Arc<SchemaMap>, registry: &Registry) -> Result<Arc<RangeMap>> {
+    pub(crate) fn resolve(
+        map: &Arc<SchemaMap>,
+        registry: &Registry,
+        filter_fields: Option<u8>,
+    ) -> Result<Arc<RangeMap>> {
         let schema = |(_, index): &(Box<[u8]>, u32)| registry.get(*index);
         let schemas = map.ranges().iter().map(schema).collect::<Result<_>>()?;
-        Ok(Arc::new(RangeMap { map: Arc::clone(map), schemas }))
+        Ok(Arc::new(RangeMap { map: Arc::clone(map), schemas, filter_fields }))
+    }
+
+    pub(crate) fn filter_fields(&self) -> Option<u8> {
+        self.filter_fields
     }
 
     /// The schema of the lowest keys.
@@ -91,6 +101,13 @@ impl RangeCursor {
     /// The first key behind the present range.
     pub(crate) fn end(&self) -> Option<&[u8]> {
         self.map.map.end(self.index)
+    }
+
+    /// How many fields the tables of the present range have a filter on: what the family asks for, as
+    /// far as the schema goes.
+    pub(crate) fn filter_fields(&self) -> Option<u8> {
+        let most = self.map.schemas[self.index].delimited_fields() as u8;
+        self.map.filter_fields.map(|fields| fields.min(most)).filter(|fields| *fields > 0)
     }
 
     /// The schema of the present range, and its index in the manifest.

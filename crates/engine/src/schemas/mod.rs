@@ -33,5 +33,5 @@ pub(crate) use drain::{Drains, end_ready, progress};
 pub(crate) use family::FamilySchemas;
 pub use map::SchemaRange;
 pub(crate) use map::{RangeCursor, RangeMap};
-pub(crate) use registry::{Registry, WHOLE_KEY, open};
+pub(crate) use registry::{Registry, WHOLE_KEY, named, open};
 pub use usage::{SchemaTable, SchemaUsage};

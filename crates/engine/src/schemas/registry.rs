@@ -4,6 +4,10 @@
 //! this build cannot use is found then, and not by the first read of some table months later. Within
 //! one opening an index is never taken back or given to another schema, so a reader that opens a
 //! table of an old version late finds what the table was written under.
+//!
+//! A custom schema has its name in the manifest and its rule in code. The code is given at the opening
+//! and found by identity; a name and version mean one schema here, so that no one mistakes a changed
+//! rule for the old one.
 
 use crate::{
     Result,
@@ -12,7 +16,7 @@ use crate::{
 };
 use sluice_base::{Error, ErrorKind};
 use sluice_env::sync::{Mutex, MutexGuard, PoisonError};
-use sluice_table::KeySchema;
+use sluice_table::{KeySchema, KeySplitter, SchemaId};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// The index of the schema of keys without structure: in every database, and defined in none.
@@ -23,26 +27,112 @@ const KNOWN_MAX: usize = 65_536;
 
 /// A leaf lock, taken when a table is opened for the first time, and by changes of schemas.
 #[derive(Debug)]
-pub(crate) struct Registry(Mutex<BTreeMap<u32, Arc<KeySchema>>>);
+pub(crate) struct Registry {
+    known: Mutex<BTreeMap<u32, Arc<KeySchema>>>,
+    /// The custom schemas that were given at the opening.
+    custom: Vec<KeySchema>,
+}
 
 impl Default for Registry {
     fn default() -> Registry {
-        Registry(Mutex::new(BTreeMap::from([(WHOLE_KEY, Arc::new(KeySchema::whole_key()))])))
+        let known = BTreeMap::from([(WHOLE_KEY, Arc::new(KeySchema::whole_key()))]);
+        Registry { known: Mutex::new(known), custom: Vec::new() }
     }
 }
 
-/// The schema that a descriptor of the manifest stands for. The one place where a custom schema, of
-/// which the descriptor has the name only, finds its code.
+/// The custom schemas of `splitters`, of which no two, and none and a built-in one, have the same name
+/// and version.
 ///
 /// # Errors
-/// `Unsupported` for what this build does not know; `Corruption` for what is no descriptor.
-pub(crate) fn resolve(descriptor: &[u8]) -> Result<KeySchema> {
-    KeySchema::decode(descriptor)
+/// `Invalid`, naming the splitter.
+pub(crate) fn named(splitters: &[Arc<dyn KeySplitter>]) -> Result<Vec<KeySchema>> {
+    let mut schemas: Vec<KeySchema> = Vec::with_capacity(splitters.len());
+    for splitter in splitters {
+        let option = |error: Error| error.context("option key_splitters");
+        let schema = KeySchema::custom(Arc::clone(splitter)).map_err(option)?;
+        let builtin = KeySchema::BUILTIN_NAMES.into_iter().filter_map(KeySchema::builtin);
+        for other in builtin.chain(schemas.iter().cloned()) {
+            let names = [other.name(), other.public_name()];
+            if names.contains(&schema.name()) && other.version() == schema.version() {
+                let (given, taken) = (schema.id(), other.id());
+                let text = format!("{given} has the name and version of {taken}: give it another");
+                return Err(option(Error::invalid(text)));
+            }
+        }
+        schemas.push(schema);
+    }
+    Ok(schemas)
 }
 
 impl Registry {
+    /// With the custom schemas of `splitters`, as [`named`] checks them.
+    pub(crate) fn new(splitters: &[Arc<dyn KeySplitter>]) -> Result<Registry> {
+        Ok(Registry { custom: named(splitters)?, ..Registry::default() })
+    }
+
+    /// The schema that a descriptor of the manifest stands for. The one place where a custom schema, of
+    /// which the descriptor has the name only, finds its code.
+    ///
+    /// # Errors
+    /// `Unsupported` for what this build does not know, and for a custom schema that was not given;
+    /// `Corruption` for what is no descriptor; `Invalid` when a splitter has the name of a declared one.
+    fn resolve(&self, descriptor: &[u8]) -> Result<KeySchema> {
+        let schema = KeySchema::decode(descriptor)?;
+        self.with_code(schema).map_err(|(error, id)| match error {
+            Misnamed::Taken => misnamed(&id),
+            Misnamed::NotGiven(given) => {
+                let help = match given {
+                    Some(given) if given.version == id.version => format!(
+                        "what was given there is {given}, with other fields or another contract: give the \
+                         one that the directory was written with, and the changed one a new version"
+                    ),
+                    Some(given) => format!("what was given there is {given}; more than one may be"),
+                    None => "none of this name was given there".to_owned(),
+                };
+                let text = format!(
+                    "tables are written under custom key schema {id}, whose splitter must be in \
+                     Options::key_splitters; {help}"
+                );
+                Error::new(ErrorKind::Unsupported, text)
+            }
+        })
+    }
+
+    /// `schema`, to be set by a caller; a custom one with the code that the next opening will be asked
+    /// for.
+    ///
+    /// # Errors
+    /// `Invalid` for a custom schema that was not given at the opening, and for one with a splitter's
+    /// name and version.
+    pub(crate) fn admit(&self, schema: KeySchema) -> Result<KeySchema> {
+        self.with_code(schema).map_err(|(error, id)| match error {
+            Misnamed::Taken => misnamed(&id),
+            Misnamed::NotGiven(_) => Error::invalid(format!(
+                "the splitter of custom key schema {id} was not given at the opening: open the database \
+                 with it in Options::key_splitters, as every later opening must"
+            )),
+        })
+    }
+
+    fn with_code(&self, schema: KeySchema) -> Result<KeySchema, (Misnamed, SchemaId)> {
+        let of_name = |given: &&KeySchema| given.name() == schema.name();
+        let mut of_name = self.custom.iter().filter(of_name);
+        if !schema.is_custom() {
+            return match of_name.any(|given| given.version() == schema.version()) {
+                true => Err((Misnamed::Taken, schema.id())),
+                false => Ok(schema),
+            };
+        }
+        if let Some(given) = self.custom.iter().find(|given| **given == schema) {
+            return Ok(given.clone());
+        }
+        // The one that comes closest.
+        let given = of_name.max_by_key(|given| given.version() == schema.version());
+        Err((Misnamed::NotGiven(given.map(KeySchema::id)), schema.id()))
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Arc<KeySchema>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Resolves every schema of `state`.
@@ -50,7 +140,7 @@ impl Registry {
         for definition in state.schemas.values() {
             let SchemaDefinition { index, hash, descriptor } = definition;
             let context = |error: Error| error.context(format_args!("key schema {index}"));
-            let schema = resolve(descriptor).map_err(context)?;
+            let schema = self.resolve(descriptor).map_err(context)?;
             let id = schema.id();
             if id.hash != *hash {
                 let text = format!("the manifest has key schema {id} under hash {hash:016x}");
@@ -117,6 +207,21 @@ impl Registry {
     }
 }
 
+/// Why a schema cannot be used here.
+enum Misnamed {
+    /// It is declared, and a splitter has its name and version.
+    Taken,
+    /// It is custom; what was given instead.
+    NotGiven(Option<SchemaId>),
+}
+
+fn misnamed(id: &SchemaId) -> Error {
+    Error::invalid(format!(
+        "a splitter of Options::key_splitters has the name and version of key schema {id}, which needs \
+         none: give the splitter another name"
+    ))
+}
+
 /// The number of the option that named a family's one schema before there were ranges.
 const OLD_OPTION: u32 = crate::db::CF_KEY_SCHEMA;
 
@@ -145,7 +250,7 @@ fn take_over(
     descriptor: &[u8],
     version: &CfVersion,
 ) -> Result<()> {
-    let index = adopt(state, &resolve(descriptor)?)?;
+    let index = adopt(state, &store.schemas.resolve(descriptor)?)?;
     let mut schemas = BTreeMap::new();
     for (_, handle) in version.tables().filter(|(_, handle)| handle.meta.schema == WHOLE_KEY) {
         let file = handle.meta.file;

@@ -41,6 +41,9 @@ pub(super) fn stats(shared: &Shared, out: &mut Section) {
     out.line("stalled_commits", shared.total(|stats| stats.stalls.get()));
     out.line("block_cache_hits", engine.block_cache_hits);
     out.line("block_cache_misses", engine.block_cache_misses);
+    out.line("predicate_blocks_skipped", engine.predicate_blocks_skipped);
+    out.line("predicate_rows_skipped", engine.predicate_rows_skipped);
+    out.line("prefix_tables_skipped", engine.prefix_tables_skipped);
 }
 
 pub(super) fn commandstats(shared: &Shared, out: &mut Section) {

@@ -7,7 +7,8 @@ use sluice_base::{FileNo, Kind, Result, SeqNo, Trailer};
 use sluice_env::{Fs, MemFs, Rng};
 
 use crate::{
-    Compression, FieldValue, KeyPredicate, KeySchema, TableOptions, TableWriter, schema::sample,
+    Compression, FieldValue, KeyPredicate, KeySchema, TableOptions, TableWriter,
+    schema::sample::{self, splitters},
 };
 
 /// The schemas that [`super::block`] tries: every type of field, and every first one.
@@ -18,22 +19,29 @@ pub const SCHEMAS: [&str; 4] = [
     "name escaped, part counted u8",
 ];
 
-/// Predicates on fields of [`SCHEMAS`], of every form.
+/// [`SCHEMAS`], and behind them two custom ones.
+pub fn schemas() -> Vec<KeySchema> {
+    let parse = |text: &&str| KeySchema::parse("sample", 1, text).expect("a schema");
+    let mut schemas: Vec<KeySchema> = SCHEMAS.iter().map(parse).collect();
+    schemas.push(splitters::of(Arc::new(splitters::LastLetter)));
+    schemas.push(splitters::of(Arc::new(splitters::Framed::default())));
+    schemas
+}
+
+/// Predicates on fields of [`schemas`], of every form.
 pub fn predicates() -> Vec<KeyPredicate> {
     let number = FieldValue::Number;
     let bytes = |bytes: &'static [u8]| FieldValue::Bytes(bytes.into());
-    let of = |schema: usize| {
-        let schema = KeySchema::parse("sample", 1, SCHEMAS[schema]).unwrap_or_else(|_| {
-            KeySchema::whole_key() // not met: the texts are schemas
-        });
-        KeyPredicate::new(Arc::new(schema))
-    };
+    let schemas = schemas();
+    let of = |schema: usize| KeyPredicate::new(Arc::new(schemas[schema].clone()));
     [
         of(0).equal("tenant", bytes(b"a")).and_then(|it| it.range("ts", number(2)..number(4))),
         of(0).range("table", number(1)..).and_then(|it| it.range("rest", ..=bytes(b"b"))),
         of(1).equal(0, number(1)).and_then(|it| it.range("key", bytes(b"")..)),
         of(2).range("id", bytes(b"aaaa")..bytes(b"bbbb")).and_then(|it| it.equal(1, number(0))),
         of(3).range(0, (Bound::Excluded(bytes(b"a")), Bound::Unbounded)),
+        of(4).equal("lead", bytes(b"a")).and_then(|it| it.range("tail", bytes(b"b")..)),
+        of(5).range("id", number(1)..=number(9)).and_then(|it| it.equal("body", bytes(b"b"))),
     ]
     .into_iter()
     .flatten()
@@ -45,7 +53,10 @@ pub fn descriptors(seed: u64) -> Vec<Vec<u8>> {
     let mut rng = Rng::new(seed);
     let mut out = Vec::new();
     for round in 0..8 {
-        let schema = sample::schema(&mut rng);
+        let schema = match round {
+            6.. => schemas()[SCHEMAS.len() + round - 6].clone(),
+            _ => sample::schema(&mut rng),
+        };
         let descriptor = schema.descriptor().encode();
         let key = match round % 4 {
             0 => schema.to_string().into_bytes(),
@@ -56,15 +67,17 @@ pub fn descriptors(seed: u64) -> Vec<Vec<u8>> {
     out
 }
 
-/// Small tables under [`SCHEMAS`], some with keys that do not split.
+/// Small tables under [`schemas`], some with keys that do not split.
 pub fn tables(seed: u64) -> Result<Vec<Vec<u8>>> {
     let mut rng = Rng::new(seed);
     let mut out = Vec::new();
     // Each in one level and in two, as small as they are.
-    for (number, text) in SCHEMAS.iter().flat_map(|text| [text, text]).enumerate() {
+    let twice = schemas().into_iter().flat_map(|schema| [schema.clone(), schema]);
+    for (number, schema) in twice.enumerate() {
         let partitions = if number % 2 == 0 { usize::MAX } else { 100 };
         let number = number / 2;
-        let schema = Arc::new(KeySchema::parse("sample", 1, text)?);
+        let schema = Arc::new(schema);
+        let filtered = number % 2 == 0 && schema.delimited_fields() > 0;
         let mut keys: Vec<Vec<u8>> = (0..20).map(|_| sample::key(&mut rng, &schema)).collect();
         // Groups: keys that share all fields but the last.
         for at in 0..60 {
@@ -72,8 +85,10 @@ pub fn tables(seed: u64) -> Result<Vec<Vec<u8>>> {
             if let (Some(mut fields), Some(mut other)) = (of(at % 7), of(at)) {
                 fields.pop();
                 fields.extend(other.pop());
-                let key = schema.join(&fields)?;
-                keys.push(key);
+                // A splitter may find another end in it.
+                if let Ok(key) = schema.join(&fields) {
+                    keys.push(key);
+                }
             }
         }
         if number % 2 == 0 {
@@ -89,7 +104,7 @@ pub fn tables(seed: u64) -> Result<Vec<Vec<u8>>> {
             compression: Compression::None,
             schema,
             index_partition_bytes: partitions,
-            filter_fields: (number % 2 == 0).then_some(1),
+            filter_fields: filtered.then_some(1),
             ..TableOptions::default()
         };
         let mut writer = TableWriter::create(&fs, path, FileNo(1), options)?;

@@ -41,6 +41,9 @@ pub struct KeyColumnsBuilder {
     /// Bit r: row r has the key of row r - 1.
     same: Vec<u64>,
     ends: Vec<usize>,
+    /// Where the fields of the row before end, under a custom schema, and scratch.
+    before: Vec<usize>,
+    again: Vec<usize>,
     /// Scratch of [`KeyColumnsBuilder::encode`].
     picks: Vec<u32>,
     words: Vec<u64>,
@@ -60,6 +63,8 @@ impl KeyColumnsBuilder {
             last: Vec::new(),
             same: Vec::new(),
             ends: Vec::new(),
+            before: Vec::new(),
+            again: Vec::new(),
             picks: Vec::new(),
             words: Vec::new(),
             #[cfg(debug_assertions)]
@@ -97,7 +102,8 @@ impl KeyColumnsBuilder {
     pub fn bounds(&self) -> impl Iterator<Item = FieldBounds> {
         let nothing = self.depth_counts[0] == 0;
         // Behind fields that are the same in all rows a field ascends, as the keys do.
-        let mut ascends = true;
+        // Not where fields are not prefix-free, as a splitter's need not be.
+        let mut ascends = !self.schema.is_custom();
         self.fields.iter().zip(self.schema.types()).map(move |(field, &of_type)| match field {
             _ if nothing => FieldBounds::nothing(of_type),
             FieldBuilder::Numbers { min, max, .. } => {
@@ -175,10 +181,15 @@ impl KeyColumnsBuilder {
             if row == 0 || self.exception {
                 self.ends.clear();
             }
-            // Delimited fields that end inside the shared bytes end there in both keys.
-            let known = self.ends.iter().take(self.schema.delimited_fields());
-            depth = known.take_while(|&&end| end <= shared).count();
-            self.exception = !self.schema.split_rest(key, depth, &mut self.ends);
+            depth = if self.schema.is_custom() {
+                self.split_custom(key, shared)
+            } else {
+                // Delimited fields that end inside the shared bytes end there in both keys.
+                let known = self.ends.iter().take(self.schema.delimited_fields());
+                let depth = known.take_while(|&&end| end <= shared).count();
+                self.exception = !self.schema.split_rest(key, depth, &mut self.ends);
+                depth
+            };
             if !self.exception {
                 let mut start = depth.checked_sub(1).map_or(0, |last| self.ends[last]);
                 for (field, &end) in self.fields.iter_mut().zip(&self.ends).skip(depth) {
@@ -193,6 +204,15 @@ impl KeyColumnsBuilder {
         }
         self.depths.push(depth as u8);
         self.depth_counts[depth] += 1;
+    }
+
+    /// Splits by a splitter, which looks at the whole key: what it says of the key before says nothing
+    /// of this one. The depth is how many leading fields are the same bytes at the same place.
+    fn split_custom(&mut self, key: &[u8], shared: usize) -> usize {
+        std::mem::swap(&mut self.before, &mut self.ends);
+        self.exception = !self.schema.split_twice(key, &mut self.ends, &mut self.again);
+        let both = self.before.iter().zip(&self.ends);
+        both.take_while(|(before, end)| before == end && **end <= shared).count()
     }
 
     /// Appends the columns.

@@ -27,7 +27,8 @@
 //! rows share; then field by field, each a binary search inside the rows that the fields before
 //! left; a key that ends inside a field, or does not split, is compared bytewise with those rows
 //! from that field on. With exceptions: one binary search over the rows, each compared piece by
-//! piece. No key is built for either.
+//! piece. No key is built for either. A custom field of bytes does not order as the keys do: groups
+//! end before it, and from it on rows are compared bytewise.
 
 mod builder;
 mod field;
@@ -184,6 +185,31 @@ impl KeyColumns {
         for field in &self.fields[self.own_fields..] {
             field.append_to(block, row, cursor);
         }
+    }
+
+    /// Makes `cursor`'s key that of `row`, and `ends` where its fields end; false when it does not
+    /// split. As the columns say, whoever split it.
+    pub fn split_row(
+        &self,
+        cursor: &mut KeyCursor,
+        block: &[u8],
+        row: usize,
+        ends: &mut Vec<usize>,
+    ) -> bool {
+        ends.clear();
+        if self.move_to_exception(cursor, block, row) {
+            return false;
+        }
+        let (grouped, group) = match &self.groups {
+            Some(groups) => (groups.fields(), groups.of(row)),
+            None => (0, 0),
+        };
+        cursor.begin();
+        for (index, field) in self.fields.iter().enumerate() {
+            field.append_to(block, if index < grouped { group } else { row }, cursor);
+            ends.push(cursor.key().len());
+        }
+        true
     }
 
     /// Does [`KeyColumns::move_cursor`] for a row whose key does not split; false when it does.

@@ -34,6 +34,8 @@ impl SchemaField {
     pub const ESCAPED: u8 = 5;
     /// A big-endian length of 1, 2 or 4 bytes (the parameter), then as many bytes.
     pub const COUNTED: u8 = 6;
+    /// What a [`super::KeySplitter`] says. All fields of its schema are such.
+    pub const CUSTOM: u8 = 7;
 }
 
 /// A key schema's descriptor.

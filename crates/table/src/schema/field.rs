@@ -8,6 +8,8 @@
 //! | `counted u8`, `u16`, `u32` | the length, big-endian, then the bytes: short ones sort first |
 //! | `rest` | all that is left; the last field only |
 //!
+//! Fields of custom schemas (`super::custom`) take what their splitter says.
+//!
 //! `escaped` keeps the order of the bytes it holds: the end, 00 01, is below 00 ff, a zero that
 //! goes on, and below every other byte. Any other byte behind 00 is not canonical and not taken.
 
@@ -94,6 +96,8 @@ pub enum FieldType {
     Escaped,
     /// Bytes behind their length, which sorts first. At most as many as the width can count.
     Counted(IntWidth),
+    /// Bytes up to where a [`super::KeySplitter`] says; only in its schema.
+    Custom,
 }
 
 /// The value of a field: what an application put into the key.
@@ -135,6 +139,7 @@ impl FieldType {
             FieldType::Uint { width, desc: true } => (SchemaField::UINT_DESC, width.bytes() as u64),
             FieldType::Escaped => (SchemaField::ESCAPED, 0),
             FieldType::Counted(width) => (SchemaField::COUNTED, width.bytes() as u64),
+            FieldType::Custom => (SchemaField::CUSTOM, 0),
         }
     }
 
@@ -147,6 +152,8 @@ impl FieldType {
             FieldType::Fixed(bytes) => usize::from(bytes),
             FieldType::Uint { width, .. } => width.bytes(),
             FieldType::Escaped => return take_escaped(key),
+            // Its bytes do not say; nor need they order as the keys do, so no search may go by them.
+            FieldType::Custom => return None,
             FieldType::Counted(width) => {
                 width.bytes().checked_add(usize::try_from(width.load(key)?).ok()?)?
             }
@@ -157,7 +164,7 @@ impl FieldType {
     /// The value of a field whose key bytes are `bytes`, which [`FieldType::take`] has measured.
     pub(super) fn value(self, bytes: &[u8]) -> Option<FieldValue<'_>> {
         let bytes = match self {
-            FieldType::Rest | FieldType::Fixed(_) => Cow::Borrowed(bytes),
+            FieldType::Rest | FieldType::Fixed(_) | FieldType::Custom => Cow::Borrowed(bytes),
             FieldType::Uint { width, desc } => {
                 let raw = width.load(bytes)?;
                 return Some(FieldValue::Number(if desc { width.max() - raw } else { raw }));
@@ -185,7 +192,9 @@ impl FieldType {
             (_, FieldValue::Number(_)) => {
                 return wrong("a number for bytes; give bytes".to_owned());
             }
-            (FieldType::Rest, FieldValue::Bytes(bytes)) => out.extend_from_slice(bytes),
+            (FieldType::Rest | FieldType::Custom, FieldValue::Bytes(bytes)) => {
+                out.extend_from_slice(bytes);
+            }
             (FieldType::Fixed(wanted), FieldValue::Bytes(bytes)) => {
                 if bytes.len() != usize::from(wanted) {
                     return wrong(format!("{} bytes; it holds exactly {wanted}", bytes.len()));

@@ -5,7 +5,10 @@ use std::fmt;
 
 use sluice_base::{Error, ErrorKind, Result};
 
-use super::{FieldType, FieldValue, IntWidth, SCHEMA_FIELDS_MAX, Schema, SchemaField};
+use super::{
+    FieldType, FieldValue, IntWidth, SCHEMA_FIELDS_MAX, Schema, SchemaField,
+    custom::{self, Code},
+};
 
 /// Most bytes of the name of a schema or a field that is made here.
 const NAME_BYTES_MAX: usize = 64;
@@ -27,16 +30,34 @@ const NAME_BYTES_MAX: usize = 64;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct KeySchema {
-    descriptor: Schema,
-    types: Vec<FieldType>,
+    pub(super) descriptor: Schema,
+    /// What the descriptor says of each field.
+    pub(super) types: Vec<FieldType>,
+    pub(super) code: Code,
+}
+
+impl PartialEq for KeySchema {
+    fn eq(&self, other: &KeySchema) -> bool {
+        self.descriptor == other.descriptor
+    }
+}
+
+impl Eq for KeySchema {}
+
+impl fmt::Debug for KeySchema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (id, text) = (self.id().to_string(), self.to_string());
+        f.debug_struct("KeySchema").field("id", &id).field("fields", &text).finish()
+    }
 }
 
 impl KeySchema {
     /// The schema of keys without known structure: one field, the whole key.
     pub fn whole_key() -> KeySchema {
-        KeySchema { descriptor: Schema::whole_key(), types: vec![FieldType::Rest] }
+        let (descriptor, types) = (Schema::whole_key(), vec![FieldType::Rest]);
+        KeySchema { descriptor, types, code: Code::Declared }
     }
 
     /// Begins a schema without fields.
@@ -74,13 +95,19 @@ impl KeySchema {
     }
 
     /// The schema that a table or a manifest describes. [`ErrorKind::Unsupported`] when it has
-    /// fields that this build does not know.
+    /// fields that this build does not know. Of a custom schema it is what can be had without the
+    /// splitter: it reads tables, and splits no key.
     pub fn from_descriptor(descriptor: Schema) -> Result<KeySchema> {
         let unsupported = |what: String| {
             let Schema { name, version, .. } = &descriptor;
             let message = format!("key schema {name:?} version {version}: {what}");
             Error::new(ErrorKind::Unsupported, message)
         };
+        let custom = descriptor.fields.iter().any(|field| field.kind == SchemaField::CUSTOM);
+        if custom {
+            let types = custom::types(&descriptor).map_err(unsupported)?;
+            return Ok(KeySchema { descriptor, types, code: Code::Unknown });
+        }
         let mut types = Vec::with_capacity(descriptor.fields.len());
         for (index, field) in descriptor.fields.iter().enumerate() {
             let SchemaField { kind, parameter, name } = field;
@@ -95,7 +122,7 @@ impl KeySchema {
         if types.is_empty() || types.len() > SCHEMA_FIELDS_MAX {
             return Err(unsupported(format!("{} fields", types.len())));
         }
-        Ok(KeySchema { descriptor, types })
+        Ok(KeySchema { descriptor, types, code: Code::Declared })
     }
 
     /// The schema whose canonical descriptor is `bytes`, as [`KeySchema::encode`] makes it.
@@ -140,15 +167,25 @@ impl KeySchema {
         self.types == [FieldType::Rest]
     }
 
-    /// Replaces `ends` by where each field of `key` ends; false when the key does not split.
+    /// Replaces `ends` by where each field of `key` ends; false when the key does not split, as all
+    /// do that a splitter would have to split which is not here.
     #[inline]
     pub fn split_ends(&self, key: &[u8], ends: &mut Vec<usize>) -> bool {
-        self.split_rest(key, 0, ends)
+        match &self.code {
+            Code::Declared => self.split_rest(key, 0, ends),
+            Code::Unknown => false,
+            Code::Splitter(splitter) => custom::split(&**splitter, &self.types, key, ends),
+        }
     }
 
-    /// How many fields say themselves where they end: all but `rest`.
+    /// How many leading fields say themselves where they end, so that groups and a filter of prefixes
+    /// may have so many: all but `rest`; of a custom schema those in front of the first of bytes.
     #[inline]
-    pub(crate) fn delimited_fields(&self) -> usize {
+    pub fn delimited_fields(&self) -> usize {
+        let is_code = |of_type: &FieldType| *of_type == FieldType::Custom;
+        if let (true, Some(first)) = (self.is_custom(), self.types.iter().position(is_code)) {
+            return first;
+        }
         self.types.len() - usize::from(self.types.last() == Some(&FieldType::Rest))
     }
 
@@ -163,7 +200,7 @@ impl KeySchema {
     }
 
     /// [`KeySchema::split_ends`] of a key whose first `kept` fields, which must be delimited, are
-    /// known to end as the first `kept` of `ends` say.
+    /// known to end as the first `kept` of `ends` say. Not of custom schemas.
     #[inline]
     pub(crate) fn split_rest(&self, key: &[u8], kept: usize, ends: &mut Vec<usize>) -> bool {
         ends.truncate(kept);
@@ -180,11 +217,13 @@ impl KeySchema {
     /// the same bytes of them.
     pub fn split<'a>(&self, key: &'a [u8]) -> Option<Vec<FieldValue<'a>>> {
         let mut ends = Vec::with_capacity(self.types.len());
-        if !self.split_ends(key, &mut ends) {
-            return None;
-        }
+        self.split_ends(key, &mut ends).then(|| self.values(key, &ends)).flatten()
+    }
+
+    /// The values of the fields of `key` that end at `ends`.
+    pub(crate) fn values<'a>(&self, key: &'a [u8], ends: &[usize]) -> Option<Vec<FieldValue<'a>>> {
         let mut start = 0;
-        let value = |(of_type, end): (&FieldType, usize)| {
+        let value = |(of_type, &end): (&FieldType, &usize)| {
             let bytes = &key[start..end];
             start = end;
             of_type.value(bytes)
@@ -193,7 +232,7 @@ impl KeySchema {
     }
 
     /// The key whose fields have these values, one for each field. A value that the field's type
-    /// cannot hold is [`ErrorKind::Invalid`].
+    /// cannot hold is [`ErrorKind::Invalid`]; so are values that a splitter finds elsewhere in it.
     pub fn join(&self, values: &[FieldValue<'_>]) -> Result<Vec<u8>> {
         if values.len() != self.types.len() {
             let (found, wanted) = (values.len(), self.types.len());
@@ -205,6 +244,10 @@ impl KeySchema {
         {
             of_type.put(&field.name, value, &mut key)?;
         }
+        if self.is_custom() && self.split(&key).as_deref() != Some(values) {
+            let text = format!("the splitter of key schema {} does not split it so", self.id());
+            return Err(Error::invalid(format!("{}: {text}", super::hex(&key))));
+        }
         Ok(key)
     }
 }
@@ -215,7 +258,10 @@ impl fmt::Display for KeySchema {
         for (index, (of_type, field)) in self.types.iter().zip(&self.descriptor.fields).enumerate()
         {
             f.write_str(if index == 0 { "" } else { ", " })?;
-            super::text::print(f, &field.name, *of_type)?;
+            match self.is_custom() {
+                true => super::text::print_custom(f, &field.name, *of_type)?,
+                false => super::text::print(f, &field.name, *of_type)?,
+            }
         }
         Ok(())
     }
@@ -267,29 +313,11 @@ impl KeySchemaBuilder {
 
     /// Checks names and fields. What is wrong is [`ErrorKind::Invalid`] and named.
     pub fn build(self) -> Result<KeySchema> {
-        let Schema { name, fields, .. } = &self.descriptor;
-        let wrong = |what: String| Err(Error::invalid(format!("key schema {name:?}: {what}")));
-        if !is_name(name) {
-            return wrong(format!("not a name; {NAME_RULE}"));
-        }
-        if fields.is_empty() || fields.len() > SCHEMA_FIELDS_MAX {
-            let count = fields.len();
-            return wrong(format!("{count} fields; give 1 to {SCHEMA_FIELDS_MAX}"));
-        }
-        for (index, SchemaField { name, kind, .. }) in fields.iter().enumerate() {
-            let number = index + 1;
-            if !is_name(name) {
-                return wrong(format!("field {number}, {name:?}: not a name; {NAME_RULE}"));
-            }
-            if fields[..index].iter().any(|before| before.name == *name) {
-                return wrong(format!("field {number}, {name:?}: the name is taken; rename one"));
-            }
-            if *kind == SchemaField::REST_PREFIX_BYTES && number < fields.len() {
-                return wrong(format!(
-                    "field {number}, {name:?}: the rest leaves nothing for later fields; make it \
-                     the last, or escaped"
-                ));
-            }
+        check_names(&self.descriptor)?;
+        let name = &self.descriptor.name;
+        if self.descriptor.fields.iter().any(|field| field.kind == SchemaField::CUSTOM) {
+            let text = "a custom field comes of a KeySplitter: use KeySchema::custom";
+            return Err(Error::invalid(format!("key schema {name:?}: {text}")));
         }
         match KeySchema::from_descriptor(self.descriptor) {
             Ok(schema) => Ok(schema),
@@ -297,6 +325,35 @@ impl KeySchemaBuilder {
             Err(error) => Err(Error::invalid(format!("{error}; see the limits of the types"))),
         }
     }
+}
+
+/// Checks the names of a schema that is made here, and the number and place of its fields.
+pub(super) fn check_names(descriptor: &Schema) -> Result<()> {
+    let Schema { name, fields, .. } = descriptor;
+    let wrong = |what: String| Err(Error::invalid(format!("key schema {name:?}: {what}")));
+    if !is_name(name) {
+        return wrong(format!("not a name; {NAME_RULE}"));
+    }
+    if fields.is_empty() || fields.len() > SCHEMA_FIELDS_MAX {
+        let count = fields.len();
+        return wrong(format!("{count} fields; give 1 to {SCHEMA_FIELDS_MAX}"));
+    }
+    for (index, SchemaField { name, kind, .. }) in fields.iter().enumerate() {
+        let number = index + 1;
+        if !is_name(name) {
+            return wrong(format!("field {number}, {name:?}: not a name; {NAME_RULE}"));
+        }
+        if fields[..index].iter().any(|before| before.name == *name) {
+            return wrong(format!("field {number}, {name:?}: the name is taken; rename one"));
+        }
+        if *kind == SchemaField::REST_PREFIX_BYTES && number < fields.len() {
+            return wrong(format!(
+                "field {number}, {name:?}: the rest leaves nothing for later fields; make it \
+                 the last, or escaped"
+            ));
+        }
+    }
+    Ok(())
 }
 
 const NAME_RULE: &str = "use 1 to 64 letters, digits, _ and -, and begin with a letter";

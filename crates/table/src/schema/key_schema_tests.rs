@@ -108,7 +108,7 @@ fn p12_wrong_texts_are_refused_with_the_place_and_the_way_out() {
 
 #[test]
 fn p12_a_newer_field_kind_is_unsupported() {
-    for (kind, parameter) in [(7, 0), (0, 0), (3, 3), (1, 1), (2, 0), (5, 1), (6, 8)] {
+    for (kind, parameter) in [(8, 0), (0, 0), (3, 3), (1, 1), (2, 0), (5, 1), (6, 8)] {
         let mut schema = Schema::whole_key();
         schema.fields[0] = SchemaField { kind, parameter, name: "new".to_owned() };
         let error = KeySchema::from_descriptor(schema).unwrap_err();

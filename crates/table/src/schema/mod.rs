@@ -10,8 +10,11 @@
 //! prefix-free (none but the last takes "what is left"), so comparing keys field by field, each by
 //! its key bytes, is comparing the keys. What splits joins to the same bytes: every field has
 //! exactly one way to be written, and a key that was written otherwise does not split.
+//! Custom schemas (`custom`) keep the first and the last of these alone: their fields need not be
+//! prefix-free.
 
 mod builtin;
+mod custom;
 mod descriptor;
 mod field;
 mod id;
@@ -20,6 +23,7 @@ mod key_schema;
 pub mod sample;
 mod text;
 
+pub use custom::{KeySplitter, SplitField};
 pub use descriptor::{SCHEMA_FIELDS_MAX, Schema, SchemaField};
 pub use field::{FieldType, FieldValue, IntWidth};
 pub use id::SchemaId;

@@ -1,4 +1,7 @@
-//! Random schemas, and keys that are apt to break them. For tests, of this crate and of others.
+//! Random schemas, and keys that are apt to break them; custom ones are in [`splitters`]. For tests, of
+//! this crate and of others.
+
+pub mod splitters;
 
 use sluice_env::Rng;
 
@@ -35,7 +38,7 @@ pub fn key(rng: &mut Rng, schema: &KeySchema) -> Vec<u8> {
     for of_type in schema.types() {
         let bytes = bytes(rng);
         match *of_type {
-            FieldType::Rest => key.extend_from_slice(&bytes),
+            FieldType::Rest | FieldType::Custom => key.extend_from_slice(&bytes),
             FieldType::Fixed(count) => {
                 let repeated = bytes.iter().chain(&[0]).cycle().take(usize::from(count));
                 key.extend(repeated);

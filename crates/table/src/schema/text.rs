@@ -64,6 +64,18 @@ fn parse_type(words: &[&str]) -> Option<FieldType> {
     }
 }
 
+/// Writes one field of a custom schema. No text is one: it is made of its splitter.
+pub(super) fn print_custom(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    of_type: FieldType,
+) -> fmt::Result {
+    match of_type {
+        FieldType::Uint { width, .. } => write!(f, "{name} custom u{}", width.bytes() * 8),
+        _ => write!(f, "{name} custom"),
+    }
+}
+
 /// Writes one field.
 pub(super) fn print(f: &mut fmt::Formatter<'_>, name: &str, of_type: FieldType) -> fmt::Result {
     match of_type {
@@ -74,5 +86,6 @@ pub(super) fn print(f: &mut fmt::Formatter<'_>, name: &str, of_type: FieldType) 
         FieldType::Uint { width, desc: true } => write!(f, "{name} u{} desc", width.bytes() * 8),
         FieldType::Escaped => write!(f, "{name} escaped"),
         FieldType::Counted(width) => write!(f, "{name} counted u{}", width.bytes() * 8),
+        FieldType::Custom => write!(f, "{name} custom"),
     }
 }
