@@ -63,6 +63,8 @@ mod view;
 pub use batch::WriteBatch;
 pub use cf::ColumnFamily;
 pub use checkpoint::{Checkpoint, CheckpointTicket};
+#[doc(hidden)]
+pub use compaction::bare as bare_merge;
 pub use db::Db;
 pub use events::{Event, EventIter, EventOptions, EventRecord, Events, Topic};
 pub use flush::{FlushReason, FlushReport, FlushRequest, FlushTicket};

@@ -49,6 +49,20 @@ impl Keeper {
         }
         true
     }
+
+    /// Whether `key` is not that of the last entry that was seen.
+    #[inline]
+    pub(crate) fn is_new(&self, key: &[u8]) -> bool {
+        self.stripe.is_none() || self.key != key
+    }
+
+    /// Takes note of an entry that was kept without being asked about: a put, the newest of its key.
+    #[inline]
+    pub(crate) fn pass(&mut self, key: &[u8], trailer: Trailer) {
+        self.key.clear();
+        self.key.extend_from_slice(key);
+        self.stripe = Some(self.stripes.of(trailer.seq()));
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::{
     tables::{self, TableHandle},
 };
 use sluice_base::Trailer;
-use sluice_table::{IterOptions, TableIter};
+use sluice_table::{IterOptions, RowRun, TableIter};
 use std::sync::Arc;
 
 /// A child of a merge over this engine's tables.
@@ -97,5 +97,18 @@ impl Cursor for TableIter {
     #[inline]
     fn value(&self) -> &[u8] {
         TableIter::value(self)
+    }
+
+    #[inline]
+    fn begins_block(&self) -> bool {
+        TableIter::begins_block(self)
+    }
+
+    fn run(&self, until: Option<(&[u8], Trailer)>) -> Option<RowRun<'_>> {
+        TableIter::run(self, until)
+    }
+
+    fn advance(&mut self, entries: usize) {
+        TableIter::advance(self, entries);
     }
 }

@@ -193,6 +193,13 @@ impl Block {
         self.same_key.next_clear(&self.bytes, row + 1, self.rows)
     }
 
+    /// The first row of `rows` that repeats a user key or is a tombstone; their end when there is none.
+    pub fn first_to_decide(&self, rows: std::ops::Range<usize>) -> usize {
+        let end = self.same_key.next_set(&self.bytes, rows.start, rows.end);
+        let is_delete = |row: usize| self.trailer(row).0 as u8 == Kind::Delete as u8;
+        (rows.start..end).find(|&row| is_delete(row)).unwrap_or(end)
+    }
+
     /// The first row at or after (`key`, `trailer`), and whether its user key is `key`; `rows()`
     /// when all are before.
     #[inline]

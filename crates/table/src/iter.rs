@@ -24,6 +24,7 @@ use crate::{
     column::KeyCursor,
     predicate::KeyPredicate,
     readahead::Readahead,
+    run::RowRun,
     selection::{Selection, SkipCounters},
     table::Table,
     two_level::{IndexWalker, PartitionSource},
@@ -306,6 +307,33 @@ impl TableIter {
             }
         }
         Ok(false)
+    }
+
+    /// The entries from the present one on that lie in its block, are before `until`, and of which only
+    /// the first needs a decision ([`RowRun`]); `None` when it is nowhere, or shows a selection.
+    pub fn run(&self, until: Option<(&[u8], Trailer)>) -> Option<RowRun<'_>> {
+        let block = self.block.as_ref().filter(|_| self.valid && self.selection.is_none())?;
+        let end = until.map_or(self.rows, |(key, trailer)| block.find(key, trailer).0);
+        let end = block.first_to_decide(self.row + 1..end.max(self.row + 1));
+        let stored = self.readahead.as_ref().and_then(|readahead| {
+            let (index, row) = self.walker.peek(&self.table, self.at)?;
+            readahead.stored(index.handle(row))
+        });
+        let (table, walker, rows) = (&*self.table, &self.walker, self.row..end);
+        Some(RowRun { table, block, at: self.at, rows, stored, walker })
+    }
+
+    /// Whether the present entry is the first of its block.
+    pub fn begins_block(&self) -> bool {
+        self.valid && self.row == 0
+    }
+
+    /// Goes forward by `entries` inside the block, as far as it goes.
+    pub fn advance(&mut self, entries: usize) -> bool {
+        if !self.valid {
+            return false;
+        }
+        self.settle((self.row + entries).min(self.rows - 1))
     }
 
     /// Seeks, and says whether the entry found has the user key `key`; `None` past the end.

@@ -73,6 +73,7 @@ mod output;
 mod predicate;
 mod properties;
 mod readahead;
+mod run;
 mod schema;
 mod selection;
 mod table;
@@ -91,6 +92,7 @@ pub use inspect::{
 pub use iter::{IterOptions, TableIter};
 pub use predicate::{FieldRef, KeyPredicate};
 pub use properties::Properties;
+pub use run::RowRun;
 pub use schema::{
     FieldType, FieldValue, IntWidth, KeySchema, KeySchemaBuilder, KeySplitter, SCHEMA_FIELDS_MAX,
     Schema, SchemaField, SchemaId, SplitField,

@@ -33,6 +33,12 @@ impl Readahead {
         Readahead { cached: false, ..Readahead::new(piece_bytes) }
     }
 
+    /// The block at `handle` as it is in the file, if the window has it: that of the block read last does.
+    pub fn stored(&self, handle: Handle) -> Option<&[u8]> {
+        let from = usize::try_from(handle.offset.checked_sub(self.start)?).ok()?;
+        self.buffer.get(from..from + handle.bytes as usize)
+    }
+
     /// The data block of `table` at `handle`: from the cache, the window, or a new window that begins
     /// with it.
     pub fn block(&mut self, table: &Table, handle: Handle) -> Result<Arc<Block>> {

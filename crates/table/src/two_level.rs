@@ -192,6 +192,18 @@ impl IndexWalker {
         }
     }
 
+    /// [`IndexWalker::locate`] of a block in the partition that it is in.
+    pub fn peek<'a>(&'a self, table: &'a Table, at: usize) -> Option<(&'a Index, usize)> {
+        match table.index() {
+            TableIndex::One(index) => Some((index, at)),
+            TableIndex::Two(top) => {
+                let (partition, index) = self.partition.as_ref()?;
+                let blocks = top.blocks_of(*partition);
+                blocks.contains(&at).then(|| (&**index, at - blocks.start))
+            }
+        }
+    }
+
     pub fn handle(&mut self, table: &Table, at: usize) -> Result<Handle> {
         self.locate(table, at).map(|(index, row)| index.handle(row))
     }

@@ -10,6 +10,8 @@
 //! Durability: [`TableWriter::finish`] syncs the file's data. The name becomes durable when the
 //! caller syncs the directory.
 
+mod runs;
+
 use std::{path::Path, sync::Arc};
 
 use sluice_base::{Error, FileNo, Kind, Result, SeqNo, Trailer, checksum, limits};
@@ -17,7 +19,7 @@ use sluice_env::{Fs, OpenMode};
 
 use crate::{
     block_builder::BlockBuilder,
-    column::common_prefix,
+    column::{KeyCursor, common_prefix},
     envelope::{Compression, Sealer, trailer},
     filter::{FilterBuilder, PrefixFilterBuilder},
     footer::Footer,
@@ -111,6 +113,8 @@ pub struct TableWriter {
     first: Option<(Vec<u8>, Trailer)>,
     last_trailer: Trailer,
     counts: Counts,
+    /// Builds the keys of runs.
+    cursor: KeyCursor,
     /// An I/O error left the file in an unknown state: nothing more is accepted.
     failed: bool,
 }
@@ -156,6 +160,7 @@ impl TableWriter {
             first: None,
             last_trailer: Trailer(0),
             counts: Counts { trailer_min: u64::MAX, ..Counts::default() },
+            cursor: KeyCursor::new(),
             failed: false,
             options,
         })

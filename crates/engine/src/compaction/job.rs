@@ -1,13 +1,14 @@
 //! Carries out one compaction: merge, write, install.
 //!
-//! Inputs are read past the cache, in large pieces. Outputs are cut at their target size and at the
-//! ends of key schema ranges, and only between two user keys, because below level 0 a user key must
+//! Which entries go where is [`merge`]'s loop. Inputs are read past the cache, in large pieces.
+//! Outputs are cut at their target size and at the ends of key schema ranges, and only between two user keys, because below level 0 a user key must
 //! lie in one table of a level.
 //! Nothing is visible or named before the one edit that swaps inputs for outputs is durable; a
 //! crash before it leaves files that the next opening deletes.
 
 use super::{
     Compaction, Job,
+    merge::{self, Outputs, Place, Way},
     picker::{BaseLevelCheck, CompactionKind, OutputCutter},
     picker_options,
 };
@@ -18,13 +19,13 @@ use crate::{
     iter::LevelIter,
     rewrite::Keeper,
     schemas::RangeCursor,
-    table_source::{MergeIter, Source, TableRun, table_iter},
-    tables::VersionState,
+    table_source::{Source, TableRun, table_iter},
+    tables::{TableFile, VersionState},
     version::{TableMeta, VersionEdit},
 };
 use sluice_base::{Error, ErrorKind, FileNo, Level, Trailer};
-use sluice_table::{IterOptions, TableWriter};
-use std::sync::Arc;
+use sluice_table::{IterOptions, RowRun, TableWriter};
+use std::{cell::Cell, sync::Arc};
 
 /// Entries merged between two looks at whether the database is closing.
 const STOP_CHECK_ENTRIES: u64 = 4096;
@@ -86,31 +87,85 @@ pub(super) fn run(core: &Arc<Core>, job: &Job) -> Result<Made> {
 }
 
 /// The outputs written so far; discards them when the job fails.
-struct Outputs<'a> {
+struct JobOutputs<'a> {
     core: &'a Core,
+    compaction: &'a Compaction,
+    below: BaseLevelCheck<TableFile>,
+    cutter: OutputCutter<TableFile>,
     cursor: RangeCursor,
     level: Level,
     /// The number, the index of the schema.
     writer: Option<(FileNo, u32, TableWriter)>,
     done: Vec<TableMeta>,
+    entries: Cell<u64>,
 }
 
-impl Outputs<'_> {
+impl Outputs for JobOutputs<'_> {
+    #[inline]
+    fn nothing_below(&mut self, key: &[u8]) -> bool {
+        self.compaction.is_bottommost || self.below.is_base_level_for(key)
+    }
+
+    fn begin_key(&mut self, key: &[u8]) -> Result<()> {
+        if self.cursor.advance(key) {
+            self.cut()?;
+        }
+        if self.cutter.cut_before(key, self.bytes()) {
+            self.cut()?;
+        }
+        Ok(())
+    }
+
     fn add(&mut self, key: &[u8], trailer: Trailer, value: &[u8]) -> Result<()> {
+        self.writer()?.add(key, trailer, value)
+    }
+
+    fn add_run(&mut self, run: &RowRun<'_>) -> Result<()> {
+        self.writer()?.add_run(run)
+    }
+
+    fn run_end(&self) -> Option<Place<'_>> {
+        // Behind a grandparent's last key its output may be cut; a range's end is not in it.
+        let behind = self.cutter.grandparent_end().map(|last| (last, Trailer(0)));
+        let end = self.cursor.end().map(|end| (end, Trailer(u64::MAX)));
+        merge::first_of(behind, end)
+    }
+
+    #[inline]
+    fn check(&self, entries: u64) -> Result<()> {
+        let before = self.entries.get();
+        self.entries.set(before + entries);
+        let is_due = (before + entries) / STOP_CHECK_ENTRIES > before / STOP_CHECK_ENTRIES;
+        if is_due && self.core.background.stopping() {
+            return Err(Error::new(ErrorKind::Closed, "the database is closing"));
+        }
+        Ok(())
+    }
+}
+
+impl JobOutputs<'_> {
+    /// The table being written; begins one where there is none.
+    #[inline]
+    fn writer(&mut self) -> Result<&mut TableWriter> {
         self.give_way()?;
         if self.writer.is_none() {
-            let file = self.core.next_file();
-            let (index, schema) = self.cursor.schema();
-            let fields = self.cursor.filter_fields();
-            let options = flush::table_options(&self.core.options, self.level.0, schema, fields);
-            let store = &self.core.store;
-            let writer = TableWriter::create(&store.fs, &store.path(file), file, options)?;
-            self.writer = Some((file, index, writer));
+            self.begin_table()?;
         }
         match &mut self.writer {
-            Some((_, _, writer)) => writer.add(key, trailer, value),
-            None => Ok(()),
+            Some((_, _, writer)) => Ok(writer),
+            None => Err(Error::invalid("a table that was begun is not there; please report it")),
         }
+    }
+
+    fn begin_table(&mut self) -> Result<()> {
+        let file = self.core.next_file();
+        let (index, schema) = self.cursor.schema();
+        let fields = self.cursor.filter_fields();
+        let options = flush::table_options(&self.core.options, self.level.0, schema, fields);
+        let store = &self.core.store;
+        let writer = TableWriter::create(&store.fs, &store.path(file), file, options)?;
+        self.writer = Some((file, index, writer));
+        Ok(())
     }
 
     /// Fails while a flush on a full disk uses the room that was kept for it.
@@ -122,10 +177,6 @@ impl Outputs<'_> {
                 "the disk is full, and what room there is belongs to a flush; free some space",
             )),
         }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.writer.is_none() && self.done.is_empty()
     }
 
     fn bytes(&self) -> u64 {
@@ -162,9 +213,18 @@ impl Outputs<'_> {
 }
 
 fn merge(core: &Arc<Core>, job: &Job) -> Result<Vec<TableMeta>> {
-    let level = job.compaction.output_level;
-    let cursor = RangeCursor::new(&job.schemas);
-    let mut outputs = Outputs { core, cursor, level, writer: None, done: Vec::new() };
+    let compaction = &job.compaction;
+    let mut outputs = JobOutputs {
+        core,
+        compaction,
+        below: BaseLevelCheck::new(compaction, &job.version),
+        cutter: OutputCutter::new(compaction, &picker_options(core)),
+        cursor: RangeCursor::new(&job.schemas),
+        level: compaction.output_level,
+        writer: None,
+        done: Vec::new(),
+        entries: Cell::new(0),
+    };
     match merge_into(core, job, &mut outputs) {
         Ok(()) => Ok(outputs.done),
         Err(error) => {
@@ -174,41 +234,12 @@ fn merge(core: &Arc<Core>, job: &Job) -> Result<Vec<TableMeta>> {
     }
 }
 
-fn merge_into(core: &Arc<Core>, job: &Job, outputs: &mut Outputs<'_>) -> Result<()> {
-    let compaction = &job.compaction;
-    let mut merged = MergeIter::new(sources(compaction)?);
-    let stripes = core.snapshots.stripes(|| core.ring.visible());
-    let mut keeper = Keeper::new(stripes);
-    let mut below = BaseLevelCheck::new(compaction, &job.version);
-    let mut cutter = OutputCutter::new(compaction, &picker_options(core));
+fn merge_into(core: &Arc<Core>, job: &Job, outputs: &mut JobOutputs<'_>) -> Result<()> {
+    let sources = sources(&job.compaction)?;
+    let keeper = Keeper::new(core.snapshots.stripes(|| core.ring.visible()));
     // A table of L0 that is rewritten for a drain keeps its place in L0's order by keeping what it has.
-    let keeps_all = job.drain.is_some() && compaction.level == Level(0);
-    let mut last_key: Vec<u8> = Vec::new();
-    let mut entries = 0u64;
-    let mut more = merged.seek_to_first()?;
-    while more {
-        let (key, trailer) = (merged.key(), merged.trailer());
-        let nothing_below = |key: &[u8]| compaction.is_bottommost || below.is_base_level_for(key);
-        if keeps_all || keeper.keep(key, trailer, nothing_below) {
-            let is_new_key = last_key != key || outputs.is_empty();
-            if is_new_key {
-                if outputs.cursor.advance(key) {
-                    outputs.cut()?;
-                }
-                if cutter.cut_before(key, outputs.bytes()) {
-                    outputs.cut()?;
-                }
-                last_key.clear();
-                last_key.extend_from_slice(key);
-            }
-            outputs.add(key, trailer, merged.value())?;
-        }
-        entries += 1;
-        if entries.is_multiple_of(STOP_CHECK_ENTRIES) && core.background.stopping() {
-            return Err(Error::new(ErrorKind::Closed, "the database is closing"));
-        }
-        more = merged.next()?;
-    }
+    let keeps_all = job.drain.is_some() && job.compaction.level == Level(0);
+    merge::merge(sources, keeper, Way { keeps_all, runs: true }, outputs)?;
     outputs.cut()
 }
 

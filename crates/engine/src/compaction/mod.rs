@@ -4,7 +4,10 @@
 //! which tables are taken by a running job, or set aside because a job on them failed, so that a
 //! damaged table neither stops the others from being compacted nor keeps a worker spinning.
 
+#[doc(hidden)]
+pub mod bare;
 mod job;
+mod merge;
 mod picker;
 
 use crate::{

@@ -3,6 +3,7 @@
 
 use crate::memtable::MemtableIter;
 use sluice_base::{Result, Trailer};
+use sluice_table::RowRun;
 
 /// Stands on one entry, or on none. Moves say whether it stands on one afterwards; `next` and `prev`
 /// from nowhere lead nowhere. After an error it stands on none until a seek succeeds.
@@ -20,6 +21,18 @@ pub(crate) trait Cursor {
     fn key(&self) -> &[u8];
     fn trailer(&self) -> Trailer;
     fn value(&self) -> &[u8];
+
+    /// Whether it stands on the first entry of a block.
+    fn begins_block(&self) -> bool {
+        false
+    }
+    /// The entries from the present one on that lie in its block, as far as [`RowRun`] allows and before
+    /// `until`. `None` for sources without blocks.
+    fn run(&self, _until: Option<(&[u8], Trailer)>) -> Option<RowRun<'_>> {
+        None
+    }
+    /// Goes forward by `entries` of a run, its length less one at most.
+    fn advance(&mut self, _entries: usize) {}
 }
 
 impl Cursor for MemtableIter {

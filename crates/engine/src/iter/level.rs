@@ -8,6 +8,7 @@
 
 use super::{Bounds, Cursor};
 use sluice_base::{Result, Trailer};
+use sluice_table::RowRun;
 use std::sync::Arc;
 
 /// The tables of a run. Implemented by the owner of tables; this module opens none itself.
@@ -180,5 +181,20 @@ impl<R: Run> Cursor for LevelIter<R> {
     #[inline]
     fn value(&self) -> &[u8] {
         self.on().map_or(&[], |cursor| cursor.value())
+    }
+
+    #[inline]
+    fn begins_block(&self) -> bool {
+        self.on().is_some_and(Cursor::begins_block)
+    }
+
+    fn run(&self, until: Option<(&[u8], Trailer)>) -> Option<RowRun<'_>> {
+        self.on()?.run(until)
+    }
+
+    fn advance(&mut self, entries: usize) {
+        if let Some((_, cursor)) = self.open.as_mut().filter(|_| self.valid) {
+            cursor.advance(entries);
+        }
     }
 }

@@ -21,6 +21,7 @@
 use super::Cursor;
 use crate::memtable::key_prefix;
 use sluice_base::{Error, Result, Trailer};
+use sluice_table::RowRun;
 use std::cmp::Ordering;
 
 /// A child that stands on an entry, and what that entry's key begins with.
@@ -112,6 +113,40 @@ impl<C: Cursor> MergeIter<C> {
     #[inline]
     pub(crate) fn value(&self) -> &[u8] {
         self.winner.map_or(&[], |winner| self.children[winner.child].value())
+    }
+
+    /// The child that it stands on.
+    #[inline]
+    pub(crate) fn winner(&self) -> Option<usize> {
+        self.winner.map(|winner| winner.child)
+    }
+
+    /// Whether the present entry is the first of a block of its child.
+    #[inline]
+    pub(crate) fn begins_block(&self) -> bool {
+        self.winner.is_some_and(|winner| self.children[winner.child].begins_block())
+    }
+
+    /// Going forward: the entries from the present one on that come next, from one block of its child,
+    /// before `until` and before the next key of any other child.
+    pub(crate) fn run(&self, until: Option<(&[u8], Trailer)>) -> Option<RowRun<'_>> {
+        let child = &self.children[self.winner?.child];
+        let next = self.heap.first().map(|top| self.children[top.child].key());
+        let end = match (until, next) {
+            // Equal keys: of the other's versions some may be newer.
+            (Some(until), Some(next)) if until.0 < next => Some(until),
+            (until, None) => until,
+            (_, Some(next)) => Some((next, Trailer(u64::MAX))),
+        };
+        child.run(end)
+    }
+
+    /// Goes forward by `entries` of the run, its length less one at most. The child stays the winner.
+    pub(crate) fn advance(&mut self, entries: usize) {
+        if let Some(winner) = self.winner {
+            self.children[winner.child].advance(entries);
+            self.winner = Some(self.head_of(winner.child));
+        }
     }
 
     /// Moves every child by itself and starts over.

@@ -3,6 +3,7 @@
 use super::{Cursor, LevelIter, Run, Selected};
 use crate::memtable::MemtableIter;
 use sluice_base::{Result, Trailer};
+use sluice_table::RowRun;
 
 /// One sorted source. `R` says what tables are and how they are opened.
 #[derive(Debug)]
@@ -72,5 +73,18 @@ impl<R: Run> Cursor for Source<R> {
     #[inline]
     fn value(&self) -> &[u8] {
         each!(self, cursor => Cursor::value(cursor))
+    }
+
+    #[inline]
+    fn begins_block(&self) -> bool {
+        each!(self, cursor => Cursor::begins_block(cursor))
+    }
+
+    fn run(&self, until: Option<(&[u8], Trailer)>) -> Option<RowRun<'_>> {
+        each!(self, cursor => Cursor::run(cursor, until))
+    }
+
+    fn advance(&mut self, entries: usize) {
+        each!(self, cursor => Cursor::advance(cursor, entries));
     }
 }

@@ -98,6 +98,11 @@ impl RangeCursor {
         }
     }
 
+    /// The first key behind the present range.
+    pub(crate) fn end(&self) -> Option<&[u8]> {
+        self.map.map.end(self.index)
+    }
+
     /// How many fields the tables of the present range have a filter on: what the family asks for, as
     /// far as the schema goes.
     pub(crate) fn filter_fields(&self) -> Option<u8> {

@@ -82,6 +82,24 @@ impl Bitmap {
         }
         (word * 64 + bits.trailing_ones() as usize).min(rows)
     }
+
+    /// The first row from `from` on whose bit is set; `rows` when there is none.
+    pub fn next_set(&self, block: &[u8], from: usize, rows: usize) -> usize {
+        if self.is_empty() || from >= rows {
+            return rows;
+        }
+        let mut word = from / 64;
+        // Bits below `from` count as clear.
+        let mut bits = load_u64(block, self.at as usize + word * 8) & (u64::MAX << (from % 64));
+        while bits == 0 {
+            word += 1;
+            if word * 64 >= rows {
+                return rows;
+            }
+            bits = load_u64(block, self.at as usize + word * 8);
+        }
+        (word * 64 + bits.trailing_zeros() as usize).min(rows)
+    }
 }
 
 /// Appends the bitmap whose words are `words`.
@@ -101,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn next_clear_agrees_with_a_walk_over_the_bits() {
+    fn next_clear_and_next_set_agree_with_a_walk_over_the_bits() {
         let seed = 0x5eed_b175;
         println!("seed {seed:#x}");
         let mut rng = Rng::new(seed);
@@ -122,6 +140,10 @@ mod tests {
                 for from in 0..=rows {
                     let expected = (from..rows).find(|&row| !bit(row)).unwrap_or(rows);
                     assert_eq!(bitmap.next_clear(&bytes, from, rows), expected);
+                    for end in [rows, rows / 2, from] {
+                        let expected = (from..end).find(|&row| bit(row)).unwrap_or(end);
+                        assert_eq!(bitmap.next_set(&bytes, from, end), expected);
+                    }
                     assert!(from == rows || bitmap.get(&bytes, from) == bit(from));
                 }
             }

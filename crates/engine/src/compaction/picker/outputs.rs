@@ -60,6 +60,12 @@ impl<T> OutputCutter<T> {
         }
         cut
     }
+
+    /// The key behind which the next grandparent begins: entries up to it need no question, as far as
+    /// grandparents go.
+    pub fn grandparent_end(&self) -> Option<&[u8]> {
+        self.grandparents.get(self.index).map(|table| &*table.meta.largest.key)
+    }
 }
 
 /// Says whether anything older than a compaction's inputs may lie under a key.
