@@ -133,28 +133,14 @@ impl Block {
         &self.bytes
     }
 
+    /// Makes `cursor`'s key that of `row`. Whole keys are done in place, so that a walk over them has
+    /// no call.
     #[inline]
     pub fn move_cursor(&self, cursor: &mut KeyCursor, row: usize) {
         match &self.keys {
             Keys::Whole(keys, _) => cursor.move_to(keys, &self.bytes, row),
             Keys::Fields(columns) => columns.move_cursor(cursor, &self.bytes, row),
         }
-    }
-
-    /// [`Block::move_cursor`] where the schema is known to be the whole key: scans end up here, so
-    /// the other case stays out of the way.
-    #[inline]
-    pub fn move_whole_key(&self, cursor: &mut KeyCursor, row: usize) {
-        match &self.keys {
-            Keys::Whole(keys, _) => cursor.move_to(keys, &self.bytes, row),
-            Keys::Fields(_) => self.move_fields(cursor, row),
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn move_fields(&self, cursor: &mut KeyCursor, row: usize) {
-        self.move_cursor(cursor, row);
     }
 
     /// Replaces `words` by the rows that match `predicate`, bit r for row r; false when the key is

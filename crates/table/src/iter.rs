@@ -429,7 +429,7 @@ impl TableIter {
                 if self.fields {
                     self.late.forget();
                 } else {
-                    block.move_whole_key(&mut self.cursor, row);
+                    block.move_cursor(&mut self.cursor, row);
                 }
                 self.row = row;
                 true

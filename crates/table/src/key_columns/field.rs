@@ -106,24 +106,24 @@ impl Field {
     /// Appends the field's key bytes.
     #[inline(always)]
     pub(super) fn append_to(&self, block: &[u8], at: usize, key: &mut KeyCursor) {
-        match &self.values {
+        let (start, end) = match &self.values {
+            // No end follows a number.
             Values::Numbers(width, values) => {
-                key.append_number(values.get(block, at), width.bytes());
+                return key.append_number(values.get(block, at), width.bytes());
             }
-            Values::Raw(strings) => {
-                let (start, end) = strings.range(block, at);
-                key.append(block, start, end);
-            }
-            Values::Dictionary(dictionary, _) => {
-                let (start, end) = dictionary.range(block, at);
-                key.append(block, start, end);
-            }
+            Values::Raw(strings) => strings.range(block, at),
+            Values::Dictionary(strings, _) => strings.range(block, at),
             Values::Prefix(strings) => {
-                for (start, end) in strings.ranges(block, at) {
-                    key.append(block, start, end);
+                let [block_prefix, bundle_prefix, own] = strings.ranges(block, at);
+                for (start, end) in [block_prefix, bundle_prefix] {
+                    if start < end {
+                        key.append(block, start, end);
+                    }
                 }
+                own
             }
-        }
+        };
+        key.append(block, start, end);
         if self.of_type == FieldType::Escaped {
             key.append_number(u64::from(u16::from_be_bytes(ESCAPED_END)), ESCAPED_END.len());
         }

@@ -169,7 +169,7 @@ impl KeyColumns {
     }
 
     /// Makes `cursor`'s key that of `row`.
-    #[inline]
+    #[inline(never)]
     pub fn move_cursor(&self, cursor: &mut KeyCursor, block: &[u8], row: usize) {
         if self.exceptions.is_some() && self.move_to_exception(cursor, block, row) {
             return;
