@@ -8,7 +8,7 @@
 //! Width 0 is a constant column: 1 byte for all zeros, 9 for anything else. Access is one load and
 //! one addition. The addition wraps, so no bytes can make it fail.
 
-use super::{Column, extend_by, load_u16, load_u32, load_u64, load_word, lower_bound, width_mask};
+use super::{Column, extend_by, load_u16, load_u32, load_u64, lower_bound};
 use crate::{fault::Fault, format::encoding};
 
 const HAS_BASE: u8 = 0x80;
@@ -17,15 +17,13 @@ const HAS_BASE: u8 = 0x80;
 #[derive(Debug, Clone, Copy)]
 pub struct Integers {
     base: u64,
-    /// The bits of a delta in a word.
-    mask: u64,
     at: u32,
     width: u8,
 }
 
 impl Integers {
     /// What an absent column reads as.
-    pub const ZERO: Integers = Integers { base: 0, mask: 0, at: 0, width: 0 };
+    pub const ZERO: Integers = Integers { base: 0, at: 0, width: 0 };
 
     pub fn parse(block: &[u8], column: &Column, rows: usize) -> Result<Integers, Fault> {
         if column.encoding != encoding::INTEGERS {
@@ -50,14 +48,20 @@ impl Integers {
         if bytes.len() as u64 != needed {
             return Err(column.damaged(format!("{needed} bytes"), bytes.len()));
         }
-        let mask = if width == 8 { u64::MAX } else { width_mask(width) };
-        Ok(Integers { base, mask, at: column.start + head_bytes, width })
+        Ok(Integers { base, at: column.start + head_bytes, width })
     }
 
     #[inline(always)]
     pub fn get(&self, block: &[u8], row: usize) -> u64 {
-        let word = load_word(block, self.at as usize + row * usize::from(self.width));
-        self.base.wrapping_add(word & self.mask)
+        let at = self.at as usize;
+        let delta = match self.width {
+            0 => 0,
+            1 => u64::from(block[at + row]),
+            2 => load_u16(block, at + row * 2),
+            4 => load_u32(block, at + row * 4),
+            _ => load_u64(block, at + row * 8),
+        };
+        self.base.wrapping_add(delta)
     }
 
     /// The first row of `low..high`, in which the values ascend, that is not below `wanted`; `high`

@@ -136,43 +136,33 @@ impl Offsets {
 
     #[inline(always)]
     fn get(&self, block: &[u8], index: usize) -> usize {
-        self.pair(block, index).0
+        let at = self.at as usize;
+        match self.width {
+            1 => usize::from(block[at + index]),
+            2 => load_u16(block, at + index * 2) as usize,
+            _ => load_u32(block, at + index * 4) as usize,
+        }
     }
 
-    /// Positions `index` and `index + 1`: where a slice begins and ends, in one load. Behind the
-    /// last position the second means nothing.
+    /// Positions `index` and `index + 1`: where a slice begins and ends, in one load.
     #[inline(always)]
     fn pair(&self, block: &[u8], index: usize) -> (usize, usize) {
-        let width = usize::from(self.width);
-        let both = load_word(block, self.at as usize + index * width);
-        let mask = width_mask(self.width);
-        ((both & mask) as usize, (both >> (8 * width) & mask) as usize)
+        let at = self.at as usize;
+        match self.width {
+            1 => {
+                let both = load_u16(block, at + index) as usize;
+                (both & 0xff, both >> 8)
+            }
+            2 => {
+                let both = load_u32(block, at + index * 2) as usize;
+                (both & 0xffff, both >> 16)
+            }
+            _ => {
+                let both = load_u64(block, at + index * 4);
+                ((both & 0xffff_ffff) as usize, (both >> 32) as usize)
+            }
+        }
     }
-}
-
-/// What numbers of `width` bytes, 0 to 7, have in a word.
-#[inline(always)]
-fn width_mask(width: u8) -> u64 {
-    (1 << (8 * u32::from(width))) - 1
-}
-
-/// Eight bytes from `at` on as a little-endian number, whatever their meaning; bytes behind the block
-/// are zero. So numbers of every width are read alike, without a branch on the width.
-#[inline(always)]
-fn load_word(block: &[u8], at: usize) -> u64 {
-    match block.get(at..at + 8) {
-        Some(raw) => load_u64(raw, 0),
-        None => load_word_at_end(block, at),
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn load_word_at_end(block: &[u8], at: usize) -> u64 {
-    let mut raw = [0; 8];
-    let left = &block[at..];
-    raw[..left.len()].copy_from_slice(left);
-    u64::from_le_bytes(raw)
 }
 
 /// The first eight bytes as an integer that sorts like them; what is missing counts as zero. Equal

@@ -61,10 +61,13 @@ impl RawBytes {
     /// Where row `row` begins and ends in the block.
     #[inline(always)]
     pub fn range(&self, block: &[u8], row: usize) -> (usize, usize) {
-        // One of the two is nothing: of width 0 the offsets, of others the stride.
-        let (start, end) = self.offsets.pair(block, row);
-        let fixed = self.data as usize + row * self.stride as usize;
-        (fixed + start, fixed + end + self.stride as usize)
+        let (start, end) = if self.offsets.width == 0 {
+            let start = row * self.stride as usize;
+            (start, start + self.stride as usize)
+        } else {
+            self.offsets.pair(block, row)
+        };
+        (self.data as usize + start, self.data as usize + end)
     }
 }
 

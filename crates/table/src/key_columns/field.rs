@@ -4,7 +4,10 @@
 
 use std::cmp::Ordering;
 
-use super::{ESCAPED_END, samples::Samples};
+use super::{
+    ESCAPED_END,
+    samples::{Samples, takes_all},
+};
 use crate::{
     column::{
         Column, Dictionary, Integers, KeyCursor, PrefixBytes, RawBytes, find_string, head,
@@ -68,7 +71,7 @@ impl Field {
             Values::Raw(strings) => Samples::of(places, |at| head(strings.get(block, at))),
             // Found by its words.
             Values::Dictionary(..) => return None,
-            Values::Prefix(strings) if Samples::takes_all(places) => {
+            Values::Prefix(strings) if takes_all(places) => {
                 let (prefix, mut key) = (strings.block_prefix(block).len(), Vec::new());
                 Samples::of(places, |at| {
                     key.clear();

@@ -19,11 +19,11 @@
 //!
 //! *Beside the block* ([`KeyColumns`] is built when a block is loaded): the bytes of the leading
 //! fields that are the same in all rows (`lead`); of the groups what all begin with (`prefix`) and
-//! the eight bytes behind that (of each of 64 groups, of every 16th of more); every 16th value of
+//! the sixteen bytes behind that (of each of 256 groups, of every 16th of more); every 16th value of
 //! the first column that decides among the rows of a group (of strings: their first eight bytes).
 //! So a search touches a line or two of the columns themselves.
 //!
-//! *Search.* Without exceptions: the group by those eight bytes and then, bytewise, by what its
+//! *Search.* Without exceptions: the group by those bytes and then, bytewise, by what its
 //! rows share; then field by field, each a binary search inside the rows that the fields before
 //! left; a key that ends inside a field, or does not split, is compared bytewise with those rows
 //! from that field on. With exceptions: one binary search over the rows, each compared piece by
@@ -40,10 +40,10 @@ use std::cmp::Ordering;
 
 pub use builder::KeyColumnsBuilder;
 use field::Field;
-use samples::Samples;
+use samples::{Samples, long_head};
 
 use crate::{
-    column::{Exceptions, Groups, KeyCursor, common_prefix, head},
+    column::{Exceptions, Groups, KeyCursor, common_prefix},
     fault::Fault,
     format::role,
     layout::Layout,
@@ -66,7 +66,7 @@ pub struct KeyColumns {
     groups: Option<Groups>,
     /// What the keys of all groups begin with, and the heads of what groups share behind it.
     prefix: Box<[u8]>,
-    group_heads: Option<Samples>,
+    group_heads: Option<Samples<u128>>,
     /// Of the first field that a row has of its own.
     row_samples: Option<Samples>,
     exceptions: Option<Exceptions>,
@@ -137,7 +137,7 @@ impl KeyColumns {
             key.begin();
             self.append_shared(&mut key, block, group);
             // Hostile groups need not ascend, nor have the prefix.
-            head(key.key().get(prefix..).unwrap_or_default())
+            long_head(key.key().get(prefix..).unwrap_or_default())
         });
         self.prefix = first[..prefix].into();
         self.group_heads = Some(heads);
@@ -153,8 +153,8 @@ impl KeyColumns {
 
     /// Bytes that it holds besides the block's.
     pub fn memory_bytes(&self) -> usize {
-        let samples = [&self.group_heads, &self.row_samples];
-        samples.into_iter().flatten().map(Samples::memory_bytes).sum::<usize>()
+        self.group_heads.as_ref().map_or(0, Samples::memory_bytes)
+            + self.row_samples.as_ref().map_or(0, Samples::memory_bytes)
             + self.fields.len() * size_of::<Field>()
             + self.fields.iter().map(Field::memory_bytes).sum::<usize>()
             + self.lead.len()
@@ -283,7 +283,7 @@ impl KeyColumns {
             return Err(if key < &*self.prefix { 0 } else { count });
         };
         let (mut low, mut high) = match &self.group_heads {
-            Some(heads) => heads.narrow_heads(0, count, head(rest)),
+            Some(heads) => heads.narrow_heads(0, count, long_head(rest)),
             None => (0, count),
         };
         // What is shared may end within its head; the key goes on, and so has a greater one. No
